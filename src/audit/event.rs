@@ -1,0 +1,203 @@
+//! What the audit log can say.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The daemon serves from now on.
+    Started {
+        /// The version of this program.
+        version: String,
+        /// What it listens on.
+        listen: Vec<SocketAddr>,
+    },
+    /// The daemon ends.
+    Stopped {
+        /// Why, e.g. the signal's name.
+        cause: String,
+    },
+    /// A configuration is in force.
+    ConfigRead {
+        /// The file, or "built-in defaults".
+        path: String,
+    },
+    /// A configuration was not taken; the old one stays in force.
+    ConfigRefused {
+        /// The file.
+        path: String,
+        /// What is wrong with it, with line and key.
+        error: String,
+    },
+    /// Something is not as configured or not as it should be, and what was done about it.
+    Warning {
+        /// The whole sentence.
+        text: String,
+    },
+    /// A client connected.
+    Connection {
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// Which door it came through.
+        via: Via,
+    },
+    /// A client was refused before there was a session.
+    Refused {
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// Why; may hold what the client sent, so the formatter escapes it.
+        reason: String,
+        /// How many refusals this line stands for (1 unless the log was thinned).
+        count: u32,
+    },
+    /// Something that happened in a login or session.
+    Login {
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// The terminal's name, e.g. `pts/3`.
+        tty: String,
+        /// What happened.
+        event: LoginEvent,
+    },
+    /// A session ended.
+    SessionClosed {
+        /// The client's address and port.
+        peer: SocketAddr,
+        /// The terminal's name.
+        tty: String,
+        /// Who was logged in.
+        user: String,
+        /// From the shell's start to its end.
+        duration: Duration,
+        /// Bytes from the client to the terminal.
+        bytes_in: u64,
+        /// Bytes from the terminal to the client.
+        bytes_out: u64,
+        /// How it ended.
+        end: SessionEnd,
+    },
+    /// Lines that no syslog took.
+    Lost {
+        /// How many.
+        lines: u64,
+    },
+}
+
+/// Which door a client came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Via {
+    /// The rlogin port.
+    Rlogin,
+    /// TCPMUX (RFC 1078).
+    Tcpmux,
+    /// Standard input, from a superserver.
+    Inetd,
+}
+
+/// What the session process reports of one login.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LoginEvent {
+    /// A trust rule let the user in.
+    TrustGranted {
+        /// The account.
+        user: String,
+        /// The user on the client's side.
+        remote_user: String,
+        /// The client's confirmed host name.
+        host: Option<String>,
+        /// The file of the rule that decided.
+        file: String,
+        /// Its line, from 1.
+        line: u32,
+        /// Whether a bare `+` decided: such a login is logged as a warning.
+        wildcard: bool,
+    },
+    /// A rule says that a password is needed, or that nobody gets in.
+    TrustDenied {
+        /// The account, when it exists.
+        user: Option<String>,
+        /// The client's confirmed host name.
+        host: Option<String>,
+        /// The file of the rule that decided.
+        file: String,
+        /// Its line, from 1.
+        line: u32,
+    },
+    /// No rule decided, or none was looked at.
+    TrustAbsent {
+        /// The account, when it exists.
+        user: Option<String>,
+        /// The client's confirmed host name.
+        host: Option<String>,
+        /// Why, e.g. "source port not reserved".
+        reason: String,
+    },
+    /// PAM accepted the password (or whatever it asked for).
+    PasswordAccepted {
+        /// The account.
+        user: String,
+        /// The client's confirmed host name.
+        host: Option<String>,
+    },
+    /// PAM did not.
+    PasswordFailed {
+        /// The account, when it exists: anything else may be a mistyped password.
+        user: Option<String>,
+        /// The client's confirmed host name.
+        host: Option<String>,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// PAM's word for it.
+        reason: String,
+    },
+    /// The account may not log in (expired, locked, nologin, at this time, …).
+    AccountRefused {
+        /// The account.
+        user: String,
+        /// The client's confirmed host name.
+        host: Option<String>,
+        /// PAM's word for it.
+        reason: String,
+    },
+    /// The login ended without a session.
+    Abandoned {
+        /// Why: timed out, client gone, too many attempts, …
+        reason: String,
+    },
+    /// The shell runs.
+    Opened {
+        /// The account.
+        user: String,
+        /// The user on the client's side: only when a trust rule decided,
+        /// because some clients send the password in its place.
+        remote_user: Option<String>,
+        /// The client's confirmed host name.
+        host: Option<String>,
+        /// The shell's process id.
+        pid: u32,
+    },
+    /// Something of the session did not work and the session goes on, or the
+    /// reason why it does not.
+    Trouble {
+        /// The account.
+        user: String,
+        /// The whole sentence.
+        text: String,
+    },
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionEnd {
+    /// The shell exited with this status.
+    Exited(i32),
+    /// The shell was ended by this signal.
+    Signaled(i32),
+    /// The client went and the shell did not end on the hang-up in time.
+    LeftRunning,
+    /// The session process itself ended before the shell.
+    Lost,
+}

@@ -1,0 +1,8 @@
+//! The audit log: one enum of events, one formatter, one syslog sink.
+//!
+//! Events are values that the three processes hand to the monitor, which alone
+//! writes them. No password is ever part of one, nor a name that may be one.
+
+pub mod event;
+
+pub use event::Event;

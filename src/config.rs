@@ -1,0 +1,238 @@
+//! The configuration: one immutable [`Config`], from `/etc/rlogind.toml` and
+//! the command line.
+//!
+//! Every key is optional and has the default documented here; an unknown key, a
+//! wrong type or an impossible value is an error that names file, line and key.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Where the configuration is read from unless `--config` names another file.
+pub const DEFAULT_PATH: &str = "/etc/rlogind.toml";
+
+/// Everything an administrator can set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses and ports the rlogin service listens on.
+    pub listen: Vec<SocketAddr>,
+    /// The account the relay runs as; "nobody" stands in when it is missing.
+    pub user: String,
+    /// The socket for the administrator's commands.
+    pub control: PathBuf,
+    /// `[trust]`: who gets in without a password.
+    pub trust: Trust,
+    /// `[login]`: how the others get in.
+    pub login: Login,
+    /// `[limits]`: how many, and how long.
+    pub limits: Limits,
+    /// `[tcpmux]`: the RFC 1078 listener.
+    pub tcpmux: Tcpmux,
+    /// `[audit]`: what is written down, and where.
+    pub audit: Audit,
+}
+
+/// `[trust]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// Look at `/etc/hosts.equiv`.
+    pub hosts_equiv: bool,
+    /// Look at `~/.rhosts`.
+    pub rhosts: bool,
+    /// Honour a bare `+` as host or user in those files.
+    pub wildcards: bool,
+    /// Honour `+@netgroup` and `-@netgroup`.
+    pub netgroups: bool,
+    /// Networks from which the files count at all; everywhere by default.
+    pub files_from: Vec<IpNet>,
+    /// Rules looked at before the files; the first that matches decides.
+    pub rules: Vec<Rule>,
+}
+
+/// One `[[trust.rule]]`. An empty list of `from` or `users` matches every peer
+/// or account; an empty `remote_users` matches the remote user who has the same
+/// name as the account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Where the peer must come from.
+    pub from: Vec<RuleHost>,
+    /// Names of the user on the client's side; `"+"` is anyone.
+    pub remote_users: Vec<String>,
+    /// Accounts on this side.
+    pub users: Vec<String>,
+    /// What the rule says.
+    pub verdict: RuleVerdict,
+    /// The file and line the rule stands in, for the audit log.
+    pub line: u32,
+}
+
+/// One entry of a rule's `from`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuleHost {
+    /// A network, or one address as a network of one.
+    Net(IpNet),
+    /// A host name, looked up forward.
+    Name(String),
+}
+
+/// What a `[[trust.rule]]` says of a connection that it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleVerdict {
+    /// No password is asked.
+    Trust,
+    /// A password is asked whatever the files say.
+    Password,
+    /// The connection is refused.
+    Refuse,
+}
+
+/// `[login]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The PAM service; "login" stands in when `/etc/pam.d` has no such file.
+    pub pam_service: String,
+    /// How root may log in.
+    pub root: RootLogin,
+    /// What becomes of clients whose source port is not a reserved one (512 to 1023).
+    pub unreserved_port: UnreservedPort,
+    /// How often a user may try before the connection is closed.
+    pub attempts: u32,
+    /// A file shown before the login; none by default.
+    pub banner: Option<PathBuf>,
+}
+
+/// `login.root`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootLogin {
+    /// Never; a password is asked all the same and always found wrong.
+    No,
+    /// By password only.
+    Password,
+    /// By password, or by root's own `.rhosts` or a `[[trust.rule]]`.
+    Trust,
+}
+
+/// `login.unreserved_port`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnreservedPort {
+    /// A password is asked, whatever the trust rules say.
+    Password,
+    /// The connection is refused.
+    Refuse,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Live connections in all.
+    pub sessions: u32,
+    /// Live connections of one source: an IPv4 address or an IPv6 /64.
+    pub per_source: u32,
+    /// Total time for the client's handshake.
+    pub handshake: Duration,
+    /// Total time from the handshake to the shell.
+    pub login: Duration,
+    /// Close a session after so long without a byte either way; zero: never.
+    pub idle: Duration,
+}
+
+/// `[tcpmux]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tcpmux {
+    /// Whether the relay serves TCPMUX itself.
+    pub enabled: bool,
+    /// Where.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// The syslog facility, by its syslog.conf(5) name.
+    pub facility: String,
+    /// Whether utmp, wtmp and btmp are written.
+    pub records: Records,
+}
+
+/// `audit.records`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Records {
+    /// Those files that exist.
+    Auto,
+    /// All of them.
+    Yes,
+    /// None.
+    No,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: vec![
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, 513)),
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, 513)),
+            ],
+            user: "rlogind".to_owned(),
+            control: PathBuf::from("/run/rlogind/control"),
+            trust: Trust::default(),
+            login: Login::default(),
+            limits: Limits::default(),
+            tcpmux: Tcpmux::default(),
+            audit: Audit::default(),
+        }
+    }
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Trust {
+            hosts_equiv: true,
+            rhosts: true,
+            wildcards: false,
+            netgroups: true,
+            files_from: vec![
+                IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+                IpNet::new_assert(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+            ],
+            rules: Vec::new(),
+        }
+    }
+}
+
+impl Default for Login {
+    fn default() -> Self {
+        Login {
+            pam_service: "rlogin".to_owned(),
+            root: RootLogin::No,
+            unreserved_port: UnreservedPort::Password,
+            attempts: 3,
+            banner: None,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            sessions: 1000,
+            per_source: 100,
+            handshake: Duration::from_secs(10),
+            login: Duration::from_secs(60),
+            idle: Duration::ZERO,
+        }
+    }
+}
+
+impl Default for Tcpmux {
+    fn default() -> Self {
+        Tcpmux { enabled: false, listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 1))] }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Audit { facility: "authpriv".to_owned(), records: Records::Auto }
+    }
+}

@@ -1,0 +1,13 @@
+//! rlogind: an rlogin server (RFC 1282) with PTY sessions, trust rules and PAM.
+//!
+//! One executable plays three roles, each in a process of its own: the
+//! [`monitor`] (root; owns listeners, PTYs and children), the [`relay`]
+//! (unprivileged; one mio loop that carries every byte) and one [`session`] per
+//! login (PAM, login records, the shell). They meet only in [`ipc`].
+//! `docs/ARCHITECTURE.md` has the pictures.
+
+pub mod audit;
+pub mod cli;
+pub mod config;
+pub mod trust;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! The executable: chooses the role.
+
+fn main() {}

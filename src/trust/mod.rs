@@ -1,0 +1,1 @@
+//! The trust rules of `hosts.equiv` and `.rhosts`: who gets in without a password.

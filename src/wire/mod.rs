@@ -1,0 +1,5 @@
+//! The protocol, pure: bytes and time go in, values come out.
+//!
+//! No I/O, no clock, no system call, and nothing of the rest of the program:
+//! whatever a stranger sends is understood here or refused here.
+#![forbid(unsafe_code)]
