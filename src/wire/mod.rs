@@ -3,3 +3,8 @@
 //! No I/O, no clock, no system call, and nothing of the rest of the program:
 //! whatever a stranger sends is understood here or refused here.
 #![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod handshake;
+pub mod urgent;
+pub mod window;

@@ -1,0 +1,392 @@
+//! Which urgent (TCP out-of-band) byte the server sends when (RFC 1282, "Rlogin Protocol" and "Window Size
+//! Control Message").
+//!
+//! Receivers have ONE slot for urgent data. A second urgent byte that arrives while anything before the first is
+//! unread turns the first into text on the screen, and a client that is still starting up loses it. So
+//! this must never allow two urgent bytes close together, and never anything next to the
+//! first request for the window size, which some clients recognise only alone.
+
+use std::time::{Duration, Instant};
+
+/// The client throws away what it has received but not shown yet, up to the urgent mark.
+pub const FLUSH: u8 = 0x02;
+/// The client stops handling ^S and ^Q and sends them on ([`FlowControl::Program`]).
+pub const RAW: u8 = 0x10;
+/// The client handles ^S and ^Q again ([`FlowControl::Client`]).
+pub const COOKED: u8 = 0x20;
+/// The client sends its window size now, and again whenever it changes.
+pub const WINDOW: u8 = 0x80;
+
+/// From the zero byte to [`WINDOW`]: clients that fork a reader lose one that comes directly behind it.
+pub const WINDOW_DELAY: Duration = Duration::from_millis(30);
+/// How long a due [`WINDOW`] waits for an empty send queue.
+pub const WINDOW_PATIENCE: Duration = Duration::from_millis(220);
+/// After an unanswered [`WINDOW`] it is sent once more: clients lose it now and then.
+pub const WINDOW_AGAIN: Duration = Duration::from_secs(1);
+/// After a [`WINDOW`] without an answer, for so long, nothing else is sent.
+pub const WINDOW_ALONE: Duration = Duration::from_millis(300);
+/// The least time between two urgent bytes, whatever happens.
+pub const GAP: Duration = Duration::from_millis(20);
+/// How long any other byte waits for an empty send queue: a slow link delays it but never drops it.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+const SHORTEST_LOOK: Duration = Duration::from_millis(1);
+const LONGEST_LOOK: Duration = Duration::from_millis(10);
+
+/// Who handles ^S and ^Q.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowControl {
+    /// The client does, at once; so every session starts.
+    Client,
+    /// The client does not: they are input for the program.
+    Program,
+}
+
+/// What is to be done about urgent data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing, until something new happens.
+    Idle,
+    /// Send this byte as urgent data and then call [`Pacer::sent`]. If the socket takes nothing now, try again when it
+    /// is writable, after asking again.
+    Send(u8),
+    /// Ask again at this time, which is still to come.
+    At(Instant),
+}
+
+/// How far the request for the window size is.
+#[derive(Debug, Clone, Copy)]
+enum Request {
+    /// To be sent from then on.
+    Due(Instant),
+    /// Sent once.
+    Sent(Instant),
+    /// Sent a second time.
+    SentAgain(Instant),
+    /// Answered, or no longer asked.
+    Over,
+}
+
+/// A byte that waits to be sent.
+struct Waiting {
+    byte: u8,
+    /// Not before.
+    due: Instant,
+    /// No longer than this for the send queue to run empty.
+    patience: Instant,
+}
+
+/// Decides over one session's urgent bytes. Time and the length of the send queue are given to it; it does
+/// nothing itself.
+///
+/// [`WINDOW`] is sent alone. Of everything else at most one byte is on its way; what comes in the meantime is
+/// merged: flushes become one, the last flow control wins, and one that the client has already is not sent.
+#[derive(Debug)]
+pub struct Pacer {
+    request: Request,
+    /// When the last urgent byte was sent.
+    last: Option<Instant>,
+    /// Since when a flush is pending.
+    flush: Option<Instant>,
+    /// Since when the client's flow control is not the wanted one.
+    change: Option<Instant>,
+    wanted: FlowControl,
+    /// What the client does, as far as it was told.
+    told: FlowControl,
+}
+
+impl Pacer {
+    /// For a session that begins: the zero byte was written at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self::with(Request::Due(now + WINDOW_DELAY), None, FlowControl::Client)
+    }
+
+    /// For a session that is taken over at `now`, well after its start, from somebody whose pacer said `told` (see
+    /// [`Pacer::told`]) and may have sent an urgent byte until now.
+    pub fn resume(told: FlowControl, now: Instant) -> Self {
+        Self::with(Request::Over, Some(now), told)
+    }
+
+    fn with(request: Request, last: Option<Instant>, told: FlowControl) -> Self {
+        Self { request, last, flush: None, change: None, wanted: told, told }
+    }
+
+    /// The terminal's output was flushed. The caller has thrown away what it had not sent yet.
+    pub fn flush(&mut self, now: Instant) {
+        self.flush.get_or_insert(now);
+    }
+
+    /// The terminal wants ^S and ^Q handled so from `now` on.
+    pub fn flow_control(&mut self, wanted: FlowControl, now: Instant) {
+        self.wanted = wanted;
+        if wanted == self.told {
+            self.change = None;
+        } else {
+            self.change.get_or_insert(now);
+        }
+    }
+
+    /// The client sent its window size. Before it was asked that says nothing about the request, which is sent all
+    /// the same: it is what makes most clients report later changes.
+    pub fn window_size_came(&mut self) {
+        match self.request {
+            Request::Due(_) => {}
+            Request::Sent(_) | Request::SentAgain(_) | Request::Over => self.request = Request::Over,
+        }
+    }
+
+    /// What to do at `now` with `unsent` bytes in the socket's send queue, sent but unacknowledged ones
+    /// included (SIOCOUTQ, tcp(7)).
+    pub fn next(&self, now: Instant, unsent: usize) -> Next {
+        let Some(waiting) = self.first_waiting() else { return Next::Idle };
+        if now < waiting.due {
+            Next::At(waiting.due)
+        } else if unsent == 0 || now >= waiting.patience {
+            Next::Send(waiting.byte)
+        } else {
+            // The longer it takes, the longer it will take: look less often.
+            let look = (now.duration_since(waiting.due) / 4).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+            Next::At(waiting.patience.min(now + look))
+        }
+    }
+
+    /// `byte` was sent as urgent data at `now`.
+    pub fn sent(&mut self, byte: u8, now: Instant) {
+        self.last = Some(now);
+        if byte & WINDOW != 0 {
+            self.request = match self.request {
+                Request::Due(_) => Request::Sent(now),
+                Request::Sent(_) | Request::SentAgain(_) | Request::Over => Request::SentAgain(now),
+            };
+        }
+        if byte & FLUSH != 0 {
+            self.flush = None;
+        }
+        if byte & RAW != 0 {
+            self.told = FlowControl::Program;
+        }
+        if byte & COOKED != 0 {
+            self.told = FlowControl::Client;
+        }
+        if self.told == self.wanted {
+            self.change = None;
+        }
+    }
+
+    /// Whether terminal output has to wait at `now`.
+    ///
+    /// While a flush is pending it must, always: what is sent before the mark the client throws away. While a
+    /// change of flow control is next it must, so that the send queue can run empty. The
+    /// request for the window size never holds anything up.
+    pub fn holds_output(&self, now: Instant) -> bool {
+        self.flush.is_some() || self.first_waiting().is_some_and(|w| w.byte != WINDOW && w.due <= now)
+    }
+
+    /// What the client was last told about flow control.
+    pub fn told(&self) -> FlowControl {
+        self.told
+    }
+
+    /// What is due first. At the same time the request goes first, so that nothing can crowd it out.
+    fn first_waiting(&self) -> Option<Waiting> {
+        match (self.request_waiting(), self.change_waiting()) {
+            (Some(request), Some(change)) if change.due < request.due => Some(change),
+            (Some(request), _) => Some(request),
+            (None, change) => change,
+        }
+    }
+
+    fn request_waiting(&self) -> Option<Waiting> {
+        let from = match self.request {
+            Request::Due(from) => from,
+            Request::Sent(at) => at + WINDOW_AGAIN,
+            Request::SentAgain(_) | Request::Over => return None,
+        };
+        Some(Waiting { byte: WINDOW, due: self.after_gap(from), patience: from + WINDOW_PATIENCE })
+    }
+
+    fn change_waiting(&self) -> Option<Waiting> {
+        let since = match (self.flush, self.change) {
+            (Some(flush), Some(change)) => flush.min(change),
+            (Some(since), None) | (None, Some(since)) => since,
+            (None, None) => return None,
+        };
+        let from = match self.request {
+            Request::Due(_) => return None,
+            Request::Sent(at) | Request::SentAgain(at) => since.max(at + WINDOW_ALONE),
+            Request::Over => since,
+        };
+        let flush = if self.flush.is_some() { FLUSH } else { 0 };
+        let change = match (self.change, self.wanted) {
+            (None, _) => 0,
+            (Some(_), FlowControl::Program) => RAW,
+            (Some(_), FlowControl::Client) => COOKED,
+        };
+        Some(Waiting { byte: flush | change, due: self.after_gap(from), patience: since + PATIENCE })
+    }
+
+    fn after_gap(&self, from: Instant) -> Instant {
+        self.last.map_or(from, |last| from.max(last + GAP))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// A pacer whose request was sent and answered at 30 ms; and the time of its zero byte.
+    fn settled() -> (Pacer, Instant) {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.sent(WINDOW, start + ms(30));
+        pacer.window_size_came();
+        (pacer, start)
+    }
+
+    #[test]
+    fn the_request_goes_out_alone_a_moment_after_the_zero_byte() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        assert_eq!(pacer.next(start, 0), Next::At(start + ms(30)));
+        assert_eq!(pacer.next(start + ms(30), 0), Next::Send(WINDOW));
+        // Not while data is unread, but no longer than for a quarter of a second.
+        assert_eq!(pacer.next(start + ms(30), 1), Next::At(start + ms(31)));
+        assert_eq!(pacer.next(start + ms(50), 1), Next::At(start + ms(55)));
+        assert_eq!(pacer.next(start + ms(130), 1), Next::At(start + ms(140)));
+        assert_eq!(pacer.next(start + ms(249), 1), Next::At(start + ms(250)));
+        assert_eq!(pacer.next(start + ms(250), 1), Next::Send(WINDOW));
+        assert!(!pacer.holds_output(start + ms(40)));
+        // A mode that changes meanwhile waits, and holds nothing up.
+        pacer.flow_control(FlowControl::Program, start + ms(35));
+        assert_eq!(pacer.next(start + ms(40), 0), Next::Send(WINDOW));
+        assert!(!pacer.holds_output(start + ms(40)));
+        pacer.sent(WINDOW, start + ms(40));
+        assert_eq!(pacer.next(start + ms(41), 0), Next::At(start + ms(340)));
+        assert!(!pacer.holds_output(start + ms(339)));
+        assert!(pacer.holds_output(start + ms(340)));
+        assert_eq!(pacer.next(start + ms(340), 0), Next::Send(RAW));
+    }
+
+    #[test]
+    fn an_answer_ends_the_quiet_but_not_the_gap() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.flow_control(FlowControl::Program, start);
+        pacer.sent(WINDOW, start + ms(30));
+        pacer.window_size_came();
+        assert_eq!(pacer.next(start + ms(35), 0), Next::At(start + ms(50)));
+        assert!(!pacer.holds_output(start + ms(49)));
+        assert_eq!(pacer.next(start + ms(50), 0), Next::Send(RAW));
+        pacer.sent(RAW, start + ms(50));
+        assert_eq!(pacer.next(start + ms(50), 0), Next::Idle);
+    }
+
+    #[test]
+    fn without_an_answer_the_request_goes_once_more() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.sent(WINDOW, start + ms(30));
+        assert_eq!(pacer.next(start + ms(31), 0), Next::At(start + ms(1030)));
+        assert_eq!(pacer.next(start + ms(1030), 5), Next::At(start + ms(1031)));
+        assert_eq!(pacer.next(start + ms(1250), 5), Next::Send(WINDOW));
+        assert_eq!(pacer.next(start + ms(1030), 0), Next::Send(WINDOW));
+        pacer.sent(WINDOW, start + ms(1030));
+        assert_eq!(pacer.next(start + ms(1030), 0), Next::Idle);
+        // Alone, as the first time.
+        pacer.flush(start + ms(1050));
+        assert_eq!(pacer.next(start + ms(1050), 0), Next::At(start + ms(1330)));
+        pacer.window_size_came();
+        assert_eq!(pacer.next(start + ms(1050), 0), Next::Send(FLUSH));
+    }
+
+    #[test]
+    fn the_second_request_keeps_its_distance_and_is_not_crowded_out() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.sent(WINDOW, start + ms(30));
+        pacer.flush(start + ms(1020));
+        assert_eq!(pacer.next(start + ms(1025), 0), Next::Send(FLUSH));
+        pacer.sent(FLUSH, start + ms(1025));
+        pacer.flush(start + ms(1026));
+        assert_eq!(pacer.next(start + ms(1035), 0), Next::At(start + ms(1045)));
+        assert_eq!(pacer.next(start + ms(1045), 0), Next::Send(WINDOW));
+    }
+
+    #[test]
+    fn a_size_that_comes_unasked_does_not_replace_the_request() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.window_size_came();
+        assert_eq!(pacer.next(start + ms(30), 0), Next::Send(WINDOW));
+    }
+
+    #[test]
+    fn pending_bytes_merge() {
+        let (mut pacer, start) = settled();
+        let now = start + ms(100);
+        pacer.flow_control(FlowControl::Client, now);
+        assert_eq!(pacer.next(now, 0), Next::Idle, "cooked already");
+        pacer.flow_control(FlowControl::Program, now);
+        pacer.flow_control(FlowControl::Client, now);
+        assert_eq!(pacer.next(now, 0), Next::Idle, "and back again");
+        assert!(!pacer.holds_output(now));
+        pacer.flush(now);
+        pacer.flush(now);
+        pacer.flow_control(FlowControl::Program, now);
+        assert_eq!(pacer.next(now, 0), Next::Send(FLUSH | RAW));
+        pacer.sent(FLUSH | RAW, now);
+        assert_eq!(pacer.told(), FlowControl::Program);
+        assert_eq!(pacer.next(now, 0), Next::Idle);
+        assert!(!pacer.holds_output(now));
+        pacer.flow_control(FlowControl::Client, now);
+        assert_eq!(pacer.next(now, 0), Next::At(now + GAP));
+        assert_eq!(pacer.next(now + GAP, 0), Next::Send(COOKED));
+        pacer.flush(now + ms(1));
+        assert_eq!(pacer.next(now + GAP, 0), Next::Send(FLUSH | COOKED));
+        pacer.sent(FLUSH | COOKED, now + GAP);
+        assert_eq!(pacer.told(), FlowControl::Client);
+        assert_eq!(pacer.next(now + GAP, 0), Next::Idle);
+    }
+
+    #[test]
+    fn a_full_queue_delays_but_never_drops() {
+        let (mut pacer, start) = settled();
+        let now = start + ms(100);
+        pacer.flow_control(FlowControl::Program, now);
+        assert_eq!(pacer.next(now + ms(500), 9), Next::At(now + ms(510)));
+        assert_eq!(pacer.next(now + ms(999), 9), Next::At(now + ms(1000)));
+        assert_eq!(pacer.next(now + ms(1000), 9), Next::Send(RAW));
+        // The gap holds even then.
+        pacer.sent(FLUSH, now + ms(995));
+        assert_eq!(pacer.next(now + ms(1000), 9), Next::At(now + ms(1015)));
+        assert_eq!(pacer.next(now + ms(1015), 9), Next::Send(RAW));
+    }
+
+    #[test]
+    fn output_waits_for_the_mark_of_a_flush() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.flush(start + ms(1));
+        assert!(pacer.holds_output(start + ms(1)), "even before anything may be sent");
+        pacer.sent(WINDOW, start + ms(30));
+        assert!(pacer.holds_output(start + ms(31)));
+        pacer.sent(FLUSH, start + ms(330));
+        assert!(!pacer.holds_output(start + ms(330)));
+    }
+
+    #[test]
+    fn a_session_taken_over_does_not_ask_again() {
+        let now = Instant::now();
+        let mut pacer = Pacer::resume(FlowControl::Program, now);
+        assert_eq!(pacer.next(now, 0), Next::Idle);
+        pacer.flow_control(FlowControl::Program, now);
+        assert_eq!(pacer.next(now, 0), Next::Idle);
+        pacer.flow_control(FlowControl::Client, now);
+        assert_eq!(pacer.next(now, 0), Next::At(now + GAP));
+        assert_eq!(pacer.next(now + GAP, 0), Next::Send(COOKED));
+    }
+}
