@@ -1,7 +1,8 @@
 //! The protocol, pure: bytes and time go in, values come out.
 //!
 //! No I/O, no clock, no system call, and nothing of the rest of the program:
-//! whatever a stranger sends is understood here or refused here.
+//! whatever a stranger sends is understood here or refused here. Of other crates only `zeroize` is used, because a
+//! name may be a password.
 #![forbid(unsafe_code)]
 
 pub mod answer;

@@ -360,6 +360,9 @@ mod tests {
         assert_eq!(pacer.next(now + ms(500), 9), Next::At(now + ms(510)));
         assert_eq!(pacer.next(now + ms(999), 9), Next::At(now + ms(1000)));
         assert_eq!(pacer.next(now + ms(1000), 9), Next::Send(RAW));
+        // Wanting it again does not start the waiting again.
+        pacer.flow_control(FlowControl::Program, now + ms(700));
+        assert_eq!(pacer.next(now + ms(1000), 9), Next::Send(RAW));
         // The gap holds even then.
         pacer.sent(FLUSH, now + ms(995));
         assert_eq!(pacer.next(now + ms(1000), 9), Next::At(now + ms(1015)));
