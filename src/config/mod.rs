@@ -10,6 +10,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+mod error;
+mod parse;
+mod table;
+mod value;
+
+pub use error::Error;
+pub use parse::{Source, load, load_default_or, parse};
+pub use value::listen_address;
+
 /// Where the configuration is read from unless `--config` names another file.
 pub const DEFAULT_PATH: &str = "/etc/rlogind.toml";
 
@@ -64,7 +73,7 @@ pub struct Rule {
     pub users: Vec<String>,
     /// What the rule says.
     pub verdict: RuleVerdict,
-    /// The file and line the rule stands in, for the audit log.
+    /// The line of the rule's `[[trust.rule]]` header, from 1, for the audit log.
     pub line: u32,
 }
 

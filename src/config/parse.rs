@@ -1,0 +1,216 @@
+//! From the text of the file to a [`Config`]: which key stands where, and what
+//! it may hold. Whatever is not understood is an error, never a guess.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::Error;
+use super::table::{Document, Table, Value};
+use super::{
+    Audit, Config, DEFAULT_PATH, Limits, Login, Records, RootLogin, Rule, RuleVerdict, Tcpmux, Trust,
+    UnreservedPort, value,
+};
+
+/// More connections than any machine has descriptors for.
+const MOST_SESSIONS: u32 = 1_000_000;
+const MOST_ATTEMPTS: u32 = 100;
+/// A client that was not understood in so long never will be.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(3600);
+const LONGEST_LOGIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Where a configuration came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// There is no file.
+    BuiltIn,
+    /// This file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::BuiltIn => f.write_str("built-in defaults"),
+            Source::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Reads the file `path`, as given with `--config`, or else the one at
+/// [`DEFAULT_PATH`], which alone may be missing: then the defaults count.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_default_or(path: Option<&Path>) -> Result<(Config, Source), Error> {
+    match path {
+        Some(path) => Ok((load(path)?, Source::File(path.to_owned()))),
+        None => load_if_there(Path::new(DEFAULT_PATH)),
+    }
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// When it cannot be read, is not TOML, or holds an unknown key, a wrong type or
+/// an impossible value.
+pub fn load(path: &Path) -> Result<Config, Error> {
+    let bytes = std::fs::read(path).map_err(|e| Error::of_file(path, e.to_string()))?;
+    parse_bytes(bytes, path)
+}
+
+fn load_if_there(path: &Path) -> Result<(Config, Source), Error> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok((parse_bytes(bytes, path)?, Source::File(path.to_owned()))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok((Config::default(), Source::BuiltIn)),
+        Err(e) => Err(Error::of_file(path, e.to_string())),
+    }
+}
+
+fn parse_bytes(bytes: Vec<u8>, path: &Path) -> Result<Config, Error> {
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let valid = e.as_bytes().iter().take(e.utf8_error().valid_up_to());
+        let line =
+            u32::try_from(valid.filter(|&&b| b == b'\n').count()).unwrap_or(u32::MAX).saturating_add(1);
+        Error::at(path, line, "", "not UTF-8")
+    })?;
+    parse(&text, path)
+}
+
+/// Parses the text of a configuration file; `path` is for the errors only.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, path: &Path) -> Result<Config, Error> {
+    Document { path, text }.read(|top| {
+        let mut config = Config::default();
+        top.set("listen", &mut config.listen, listen)?;
+        top.set("user", &mut config.user, |v| v.string("a string", value::relay_account))?;
+        top.set("control", &mut config.control, |v| v.string("a string", value::socket_path))?;
+        top.table("trust", |table| trust(table, &mut config.trust))?;
+        top.table("login", |table| login(table, &mut config.login))?;
+        top.table("limits", |table| limits(table, &mut config.limits))?;
+        top.table("tcpmux", |table| tcpmux(table, &mut config.tcpmux))?;
+        top.table("audit", |table| audit(table, &mut config.audit))?;
+        Ok(config)
+    })
+}
+
+fn listen(value: &Value<'_, '_>) -> Result<Vec<SocketAddr>, Error> {
+    let mut seen = Vec::new();
+    value.list("an array of addresses", |entry| {
+        let address = entry.string("an address in a string", value::listen_address)?;
+        if seen.contains(&address) {
+            return Err(entry.error(format!("{address} stands there twice")));
+        }
+        seen.push(address);
+        Ok(())
+    })?;
+    if seen.is_empty() { Err(value.error("an empty list: nothing to listen on")) } else { Ok(seen) }
+}
+
+fn trust(table: &mut Table<'_, '_>, trust: &mut Trust) -> Result<(), Error> {
+    table.set("hosts_equiv", &mut trust.hosts_equiv, Value::boolean)?;
+    table.set("rhosts", &mut trust.rhosts, Value::boolean)?;
+    table.set("wildcards", &mut trust.wildcards, Value::boolean)?;
+    table.set("netgroups", &mut trust.netgroups, Value::boolean)?;
+    table.set("files_from", &mut trust.files_from, |v| {
+        v.list("an array of networks", |entry| entry.string("a network in a string", value::network))
+    })?;
+    table.set("rule", &mut trust.rules, |v| v.list("[[trust.rule]] tables", rule))
+}
+
+fn rule(entry: &Value<'_, '_>) -> Result<Rule, Error> {
+    entry.table(|table| {
+        let mut rule = Rule {
+            from: Vec::new(),
+            remote_users: Vec::new(),
+            users: Vec::new(),
+            verdict: RuleVerdict::Refuse,
+            line: table.line(),
+        };
+        let mut verdict = None;
+        table.set("from", &mut rule.from, |v| some(v, value::rule_host))?;
+        table.set("remote_users", &mut rule.remote_users, |v| some(v, value::remote_user))?;
+        table.set("users", &mut rule.users, |v| some(v, value::account))?;
+        table.set("verdict", &mut verdict, |v| rule_verdict(v).map(Some))?;
+        // First: a missing key may be there in another spelling.
+        table.refuse_unknown()?;
+        let whole_world = rule.from.is_empty();
+        match verdict {
+            None => Err(table.missing("verdict", "missing: \"trust\", \"password\" or \"refuse\"")),
+            Some(RuleVerdict::Trust) if whole_world => Err(table.missing(
+                "from",
+                "missing, and the rule trusts: name the networks, or write [\"0.0.0.0/0\", \"::/0\"]",
+            )),
+            Some(verdict) => Ok(Rule { verdict, ..rule }),
+        }
+    })
+}
+
+fn rule_verdict(value: &Value<'_, '_>) -> Result<RuleVerdict, Error> {
+    value.one_of(&[
+        ("trust", RuleVerdict::Trust),
+        ("password", RuleVerdict::Password),
+        ("refuse", RuleVerdict::Refuse),
+    ])
+}
+
+/// A list that is there and empty could be read as "none" as well as "any": a
+/// rule must not hang on that.
+fn some<T>(value: &Value<'_, '_>, parse: fn(&str) -> Result<T, String>) -> Result<Vec<T>, Error> {
+    let list = value.list("an array of strings", |entry| entry.string("a string", parse))?;
+    if list.is_empty() {
+        return Err(value.error("an empty list: name something, or leave the key out"));
+    }
+    Ok(list)
+}
+
+fn login(table: &mut Table<'_, '_>, login: &mut Login) -> Result<(), Error> {
+    table.set("pam_service", &mut login.pam_service, |v| v.string("a string", value::pam_service))?;
+    table.set("root", &mut login.root, |v| {
+        v.one_of(&[("no", RootLogin::No), ("password", RootLogin::Password), ("trust", RootLogin::Trust)])
+    })?;
+    table.set("unreserved_port", &mut login.unreserved_port, |v| {
+        v.one_of(&[("password", UnreservedPort::Password), ("refuse", UnreservedPort::Refuse)])
+    })?;
+    table.set("attempts", &mut login.attempts, |v| v.integer(1..=MOST_ATTEMPTS))?;
+    table.set("banner", &mut login.banner, |v| v.string("a string", value::optional_file))
+}
+
+fn limits(table: &mut Table<'_, '_>, limits: &mut Limits) -> Result<(), Error> {
+    table.set("sessions", &mut limits.sessions, |v| v.integer(1..=MOST_SESSIONS))?;
+    table.set("per_source", &mut limits.per_source, |v| v.integer(1..=MOST_SESSIONS))?;
+    table.set("handshake", &mut limits.handshake, |v| deadline(v, LONGEST_HANDSHAKE))?;
+    table.set("login", &mut limits.login, |v| deadline(v, LONGEST_LOGIN))?;
+    table.set("idle", &mut limits.idle, time)
+}
+
+fn time(value: &Value<'_, '_>) -> Result<Duration, Error> {
+    value.string("a duration such as \"10s\"", value::duration)
+}
+
+/// A deadline: zero would let nobody in.
+fn deadline(value: &Value<'_, '_>, longest: Duration) -> Result<Duration, Error> {
+    let duration = time(value)?;
+    if duration.is_zero() || duration > longest {
+        return Err(
+            value.error(format!("must be more than 0s and not more than {}h", longest.as_secs() / 3600))
+        );
+    }
+    Ok(duration)
+}
+
+fn tcpmux(table: &mut Table<'_, '_>, tcpmux: &mut Tcpmux) -> Result<(), Error> {
+    table.set("enabled", &mut tcpmux.enabled, Value::boolean)?;
+    table.set("listen", &mut tcpmux.listen, listen)
+}
+
+fn audit(table: &mut Table<'_, '_>, audit: &mut Audit) -> Result<(), Error> {
+    table.set("facility", &mut audit.facility, |v| v.string("a string", value::facility))?;
+    table.set("records", &mut audit.records, |v| {
+        v.one_of(&[("auto", Records::Auto), ("yes", Records::Yes), ("no", Records::No)])
+    })
+}

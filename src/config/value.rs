@@ -1,0 +1,323 @@
+//! What a string in the configuration may be: durations, addresses, networks,
+//! names. Pure; each error is the rest of a sentence about the string.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::RuleHost;
+
+/// The longest path of a Unix socket (`sun_path` less its NUL, unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+
+/// No duration is longer: time arithmetic downstream must not overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+/// An address and port to listen on, e.g. `0.0.0.0:513` or `[::]:513`; a
+/// v4-mapped address becomes the IPv4 address.
+///
+/// # Errors
+/// Says what is wrong when it is not one, or when the port is 0.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let address = SocketAddr::from_str(text)
+        .map_err(|_| format!("{text:?} is not ADDRESS:PORT (an IPv6 address goes in brackets)"))?;
+    match (address.port(), address.ip().to_canonical()) {
+        (0, _) => Err(format!("{text:?} has port 0")),
+        (port, ip @ IpAddr::V4(_)) => Ok(SocketAddr::new(ip, port)),
+        // As it is: an IPv6 address may carry a scope.
+        (_, IpAddr::V6(_)) => Ok(address),
+    }
+}
+
+/// A whole number with a unit: `500ms`, `10s`, `5m`, `2h`, `1d`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => 0,
+    };
+    if unit_ms == 0 || number.is_empty() {
+        return Err(format!("{text:?} is not a number with a unit: ms, s, m, h or d"));
+    }
+    let ms = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms));
+    ms.map(Duration::from_millis)
+        .filter(|d| *d <= LONGEST)
+        .ok_or_else(|| format!("{text:?} is longer than a year"))
+}
+
+/// A network in CIDR notation or a single address; a v4-mapped one becomes IPv4.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let net = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse::<IpNet>().map_err(|_| format!("{text:?} is not a network"))?,
+    };
+    // More bits than the prefix covers: one of the two is a mistake, and the
+    // wrong guess would trust more hosts than were meant.
+    if net.addr() != net.network() {
+        return Err(format!("{text:?} has bits beyond its prefix; is {} meant?", net.trunc()));
+    }
+    Ok(unmapped(net))
+}
+
+/// Peers are compared with v4-mapped addresses turned into IPv4, so networks must be too.
+fn unmapped(net: IpNet) -> IpNet {
+    let v4 = match net.addr() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => v6.to_ipv4_mapped(),
+    };
+    let v4_net = |v4: Ipv4Addr| Some(Ipv4Net::new(v4, net.prefix_len().checked_sub(96)?).ok()?.into());
+    v4.and_then(v4_net).unwrap_or(net)
+}
+
+/// An entry of a rule's `from`: a network, an address or a host name.
+pub(super) fn rule_host(text: &str) -> Result<RuleHost, String> {
+    if text.parse::<IpAddr>().is_ok() || text.contains(['/', ':']) {
+        return network(text).map(RuleHost::Net);
+    }
+    if is_host_name(text) {
+        return Ok(RuleHost::Name(text.to_owned()));
+    }
+    Err(format!("{text:?} is neither a network, nor an address, nor a host name"))
+}
+
+/// RFC 1123 section 2.1, with `_` as many networks have it. A last label that
+/// the resolver would read as a number (`10.1`, `0x7f000001`) is no name:
+/// inet_aton(3) makes an address of it that nobody meant.
+fn is_host_name(text: &str) -> bool {
+    let label_fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let last = text.rsplit('.').next().unwrap_or("").to_ascii_lowercase();
+    let numeric = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x");
+    text.len() <= 253 && text.split('.').all(label_fits) && !numeric
+}
+
+/// The name of an account, or of a user on the client's side.
+pub(super) fn account(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("an empty name".to_owned());
+    }
+    // "-name", "+" and "@group" mean something in hosts.equiv, and nothing here:
+    // who writes one must not believe that it works.
+    if text.starts_with(['-', '+', '@']) {
+        return Err(format!("{text:?} is not a name: it starts with '-', '+' or '@'"));
+    }
+    if text.contains([':', '/']) || text.contains(char::is_whitespace) {
+        return Err(format!("{text:?} is not a name: it has ':', '/' or white space"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The account the relay runs as.
+pub(super) fn relay_account(text: &str) -> Result<String, String> {
+    if text == "root" {
+        return Err("the relay must not run as root".to_owned());
+    }
+    account(text)
+}
+
+/// A name in a rule's `remote_users`: as an account's, or `+` for anyone.
+pub(super) fn remote_user(text: &str) -> Result<String, String> {
+    if text == "+" { Ok(text.to_owned()) } else { account(text) }
+}
+
+/// A file name below `/etc/pam.d`. PAM reads service names in lower case
+/// whatever their spelling, so another spelling would name a file that is not used.
+pub(super) fn pam_service(text: &str) -> Result<String, String> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+    if text.is_empty() || text.starts_with('.') || !text.bytes().all(fits) {
+        return Err(format!("{text:?} is not the name of a PAM service (lower case, digits, '-', '_', '.')"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The path of the control socket.
+pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
+    if text.len() > SOCKET_PATH_MAX {
+        return Err(format!("{text:?} is longer than a socket's path can be ({SOCKET_PATH_MAX} bytes)"));
+    }
+    absolute(text)
+}
+
+/// A file to show, or `""` for none.
+pub(super) fn optional_file(text: &str) -> Result<Option<PathBuf>, String> {
+    if text.is_empty() { Ok(None) } else { absolute(text).map(Some) }
+}
+
+/// The daemon's working directory is nothing an administrator should have to know.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    if !Path::new(text).is_absolute() || text.ends_with('/') {
+        return Err(format!("{text:?} is not the absolute path of a file"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// The name of a syslog facility, by syslog.conf(5).
+pub(super) fn facility(text: &str) -> Result<String, String> {
+    match syslog::Facility::from_str(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(()) => Err(format!("{text:?} is no syslog facility")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("2h", 7_200_000),
+            ("1d", 86_400_000),
+            ("0s", 0),
+            ("365d", 31_536_000_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in [
+            "",
+            "10",
+            "s",
+            "10 s",
+            "10S",
+            "1.5s",
+            "-1s",
+            "+1s",
+            "1h30m",
+            "10µs",
+            "366d",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn listen_addresses() {
+        for (text, same_as) in [
+            ("0.0.0.0:513", "0.0.0.0:513"),
+            ("[::]:513", "[::]:513"),
+            ("[fe80::1%2]:513", "[fe80::1%2]:513"),
+            ("[::ffff:192.0.2.1]:513", "192.0.2.1:513"),
+        ] {
+            assert_eq!(listen_address(text), Ok(same_as.parse().unwrap()), "{text}");
+        }
+        for text in
+            ["", "513", ":513", "*:513", "::513", "0.0.0.0", "0.0.0.0:0", "0.0.0.0:65536", "localhost:513"]
+        {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks() {
+        for (text, same_as) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("2001:db8::1", "2001:db8::1/128"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+        ] {
+            assert_eq!(network(text), Ok(same_as.parse().unwrap()), "{text}");
+        }
+        for text in [
+            "",
+            "192.0.2.1/24",
+            "192.0.2.0/33",
+            "192.0.2",
+            "2001:db8::1/32",
+            "::/129",
+            "host",
+            "fe80::1%eth0",
+        ] {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rule_hosts() {
+        for name in ["host", "host.example.org", "a_b-c", "3com", "9to5.example"] {
+            assert_eq!(rule_host(name), Ok(RuleHost::Name(name.to_owned())));
+        }
+        assert_eq!(rule_host("192.0.2.7"), Ok(RuleHost::Net("192.0.2.7/32".parse().unwrap())));
+        assert_eq!(rule_host("::1"), Ok(RuleHost::Net("::1/128".parse().unwrap())));
+        let long_label = "a".repeat(64);
+        let long_name = ["a"; 128].join(".");
+        for text in [
+            "",
+            ".",
+            "+",
+            "-host",
+            "host-",
+            "a..b",
+            "host.",
+            "@group",
+            "+@group",
+            "10.1",
+            "300.0.0.1",
+            "2130706433",
+            "0x7f000001",
+            "0X7F000001",
+            "host/24",
+            "host:1",
+            "höst",
+            "two words",
+            &long_label,
+            &long_name,
+        ] {
+            assert!(rule_host(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        for text in ["rlogind", "_rlogind", "Some.One", "win$", "jörg"] {
+            assert_eq!(account(text), Ok(text.to_owned()));
+        }
+        for text in ["", "-froot", "+", "@group", "a b", "a:b", "a/b"] {
+            assert!(account(text).is_err(), "{text}");
+        }
+        assert_eq!(remote_user("+"), Ok("+".to_owned()));
+        assert!(remote_user("+alice").is_err() && remote_user("-alice").is_err());
+        assert!(relay_account("root").is_err());
+        assert_eq!(relay_account("nobody"), Ok("nobody".to_owned()));
+        assert_eq!(pam_service("rlogin"), Ok("rlogin".to_owned()));
+        for text in ["", "Rlogin", "../shadow", ".", "..", "a/b", "a b"] {
+            assert!(pam_service(text).is_err(), "{text}");
+        }
+        assert!(facility("authpriv").is_ok() && facility("local7").is_ok());
+        assert!(facility("").is_err() && facility("authprivate").is_err());
+    }
+
+    #[test]
+    fn paths() {
+        assert_eq!(optional_file(""), Ok(None));
+        assert_eq!(optional_file("/etc/issue.net"), Ok(Some(PathBuf::from("/etc/issue.net"))));
+        let longest = format!("/{}", "a".repeat(106));
+        assert_eq!(socket_path(&longest), Ok(PathBuf::from(&longest)));
+        assert!(socket_path(&format!("{longest}a")).is_err());
+        for text in ["control", "./control", "/run/rlogind/"] {
+            assert!(socket_path(text).is_err() && optional_file(text).is_err(), "{text}");
+        }
+        assert!(socket_path("").is_err());
+    }
+}
