@@ -1,1 +1,248 @@
-//! The command line.
+//! The command line: what can be asked for, as types. What becomes of it is
+//! decided in `main`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config;
+
+/// An rlogin server (RFC 1282)
+///
+/// Without a command: serves, in the foreground unless told otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(name = "rlogind", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve, when there is no command.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// `rlogind [--config FILE] [--listen ADDR:PORT]... [--stderr] [--daemon [--pid-file FILE]]`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Serve {
+    /// The configuration file.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Listen here instead of where the configuration says; may be repeated
+    #[arg(long, value_name = "ADDR:PORT", value_parser = config::listen_address)]
+    pub listen: Vec<SocketAddr>,
+    /// Write the audit log to standard error as well
+    #[arg(long)]
+    pub stderr: bool,
+    /// Go to the background once the addresses are bound
+    #[arg(long)]
+    pub daemon: bool,
+    /// Write the daemon's process id to this file
+    #[arg(long, value_name = "FILE", requires = "daemon")]
+    pub pid_file: Option<PathBuf>,
+}
+
+/// `--config FILE`, wherever a configuration is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct ConfigFile {
+    // Not clap's default value: only the default file may be missing, so whether
+    // one was named must stay known.
+    #[arg(
+        long = "config",
+        value_name = "FILE",
+        help = format!("The configuration file [default: {}]", config::DEFAULT_PATH)
+    )]
+    file: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// The file that was named, if one was: as [`config::load_default_or`] wants it.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+}
+
+/// Everything but serving.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Say whether rlogind would serve with this configuration, and where
+    ///
+    /// Exits with status 0 only when it would.
+    Check(ConfigFile),
+    /// Ask about the trust rules
+    #[command(subcommand)]
+    Trust(Trust),
+}
+
+/// `rlogind trust …`
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Trust {
+    /// Say what the trust rules decide about one login, and why
+    Explain(Explain),
+    /// List what is wrong with the trust files
+    ///
+    /// Exits with status 1 when anything is.
+    Check(CheckTrust),
+}
+
+/// `rlogind trust explain`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Explain {
+    /// The client's address
+    // v4-mapped addresses are IPv4 everywhere in this program.
+    #[arg(long, value_name = "ADDR", value_parser = canonical_address)]
+    pub from: IpAddr,
+    /// The client's port
+    #[arg(long, value_name = "N", default_value_t = 1023, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// The user on the client's side
+    #[arg(long, value_name = "NAME")]
+    pub remote_user: String,
+    /// The account on this machine
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// The configuration file.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `rlogind trust check`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CheckTrust {
+    /// Only this account's files
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    pub user: Option<String>,
+    /// Every account's files; what is done without --user as well
+    #[arg(long)]
+    pub all: bool,
+    /// The configuration file.
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+/// Reads the command line. Does not return for `--help`, `--version` and what is
+/// not understood (exit status 2).
+#[must_use]
+pub fn parse() -> Cli {
+    Cli::parse()
+}
+
+fn canonical_address(text: &str) -> Result<IpAddr, String> {
+    text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| "not an IP address".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn from(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.kind())
+    }
+
+    fn command(line: &str) -> Command {
+        from(line).unwrap().command.unwrap()
+    }
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_it_serves() {
+        let cli = from("rlogind").unwrap();
+        assert_eq!(cli.command, None);
+        assert_eq!(cli.serve.config.path(), None);
+        assert!(cli.serve.listen.is_empty() && !cli.serve.stderr && !cli.serve.daemon);
+
+        let serve = from(
+            "rlogind --config /c --listen [::1]:513 --listen 127.0.0.1:514 --stderr --daemon --pid-file /p",
+        )
+        .unwrap()
+        .serve;
+        assert_eq!(serve.config.path(), Some(Path::new("/c")));
+        assert_eq!(serve.listen, ["[::1]:513".parse().unwrap(), "127.0.0.1:514".parse().unwrap()]);
+        assert!(serve.stderr && serve.daemon);
+        assert_eq!(serve.pid_file, Some(PathBuf::from("/p")));
+    }
+
+    #[test]
+    fn commands() {
+        assert_eq!(command("rlogind check"), Command::Check(ConfigFile::default()));
+        assert_eq!(
+            command("rlogind check --config /c"),
+            Command::Check(ConfigFile { file: Some(PathBuf::from("/c")) })
+        );
+        assert_eq!(
+            command("rlogind trust explain --from ::ffff:192.0.2.7 --remote-user bob --user alice"),
+            Command::Trust(Trust::Explain(Explain {
+                from: "192.0.2.7".parse().unwrap(),
+                port: 1023,
+                remote_user: "bob".to_owned(),
+                user: "alice".to_owned(),
+                config: ConfigFile::default(),
+                json: false,
+            }))
+        );
+        assert_eq!(
+            command(
+                "rlogind trust explain --from ::1 --port 40000 --remote-user b --user a --config /c --json"
+            ),
+            Command::Trust(Trust::Explain(Explain {
+                from: "::1".parse().unwrap(),
+                port: 40000,
+                remote_user: "b".to_owned(),
+                user: "a".to_owned(),
+                config: ConfigFile { file: Some(PathBuf::from("/c")) },
+                json: true,
+            }))
+        );
+        for (line, user, all) in [
+            ("rlogind trust check", None, false),
+            ("rlogind trust check --all", None, true),
+            ("rlogind trust check --user alice", Some("alice".to_owned()), false),
+        ] {
+            let expected = CheckTrust { user, all, config: ConfigFile::default() };
+            assert_eq!(command(line), Command::Trust(Trust::Check(expected)));
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for (line, kind) in [
+            ("rlogind --pid-file /p", ErrorKind::MissingRequiredArgument),
+            ("rlogind --listen 513", ErrorKind::ValueValidation),
+            ("rlogind --listen ::1:513", ErrorKind::ValueValidation),
+            ("rlogind --listen 127.0.0.1:0", ErrorKind::ValueValidation),
+            ("rlogind --daemon check", ErrorKind::ArgumentConflict),
+            ("rlogind --port 513", ErrorKind::UnknownArgument),
+            ("rlogind start", ErrorKind::InvalidSubcommand),
+            ("rlogind check --listen 127.0.0.1:513", ErrorKind::UnknownArgument),
+            ("rlogind trust", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("rlogind trust explain --from host --remote-user b --user a", ErrorKind::ValueValidation),
+            ("rlogind trust explain --from ::1 --user a", ErrorKind::MissingRequiredArgument),
+            (
+                "rlogind trust explain --from ::1 --port 0 --remote-user b --user a",
+                ErrorKind::ValueValidation,
+            ),
+            ("rlogind trust check --all --user a", ErrorKind::ArgumentConflict),
+            ("rlogind --version", ErrorKind::DisplayVersion),
+            ("rlogind trust explain --help", ErrorKind::DisplayHelp),
+        ] {
+            assert_eq!(from(line), Err(kind), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_names_the_default_file() {
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains(config::DEFAULT_PATH), "{help}");
+    }
+}
