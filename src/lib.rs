@@ -7,6 +7,7 @@
 //! `docs/ARCHITECTURE.md` has the pictures.
 
 pub mod audit;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod trust;

@@ -1,5 +1,11 @@
 //! Every mistake in a configuration file is answered with one line that names
 //! the file, the line and the key.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helper fails by panicking"
+)]
 
 use std::path::Path;
 use std::time::Duration;

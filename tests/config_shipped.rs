@@ -1,5 +1,11 @@
 //! The shipped configuration file says what the program does: every key is in
 //! it, and every default in it is the real one.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helper fails by panicking"
+)]
 
 use std::collections::BTreeSet;
 use std::path::Path;

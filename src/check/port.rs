@@ -1,0 +1,121 @@
+//! Whether an address could be listened on right now, and if not, who has it.
+//!
+//! Binds and lets go at once, and never listens: a client must not be able to
+//! connect to a socket that nobody will read. This goes unnoticed by a running daemon.
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+
+/// A process that has a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// The file name of its executable.
+    pub(super) name: String,
+    pub(super) pid: u32,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name.escape_debug(), self.pid)
+    }
+}
+
+/// Binds a socket as the daemon does, and closes it.
+pub(super) fn try_bind(address: SocketAddr) -> Result<(), Errno> {
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // Connections of an earlier daemon that still wait for their end do not count as "in use".
+    socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    if address.is_ipv6() {
+        socket::setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
+}
+
+/// The processes that listen on the port, at whatever address, as far as this
+/// process may see them (root: all).
+pub(super) fn owners(port: u16) -> Vec<Owner> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let links: Vec<String> = tables
+        .iter()
+        .flat_map(|table| table.lines().filter_map(|line| listener_inode(line, port)))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| holds(pid, &links)).map(|pid| Owner { name: executable(pid), pid }).collect()
+}
+
+/// The inode of the socket in a line of `/proc/net/tcp` (proc(5)), when it
+/// listens on the port.
+fn listener_inode(line: &str, port: u16) -> Option<&str> {
+    const LISTEN: &str = "0A";
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
+    let listens = fields.get(3) == Some(&LISTEN) && u16::from_str_radix(local_port, 16) == Ok(port);
+    if listens { fields.get(9).copied() } else { None }
+}
+
+/// Whether one of the process's descriptors is one of these.
+fn holds(pid: u32, links: &[String]) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|target| links.iter().any(|link| target == Path::new(link)))
+}
+
+/// The executable's name; the process's own idea of its name could be anything.
+fn executable(pid: u32) -> String {
+    let target = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    // What the kernel says of an executable that was replaced, as by an update.
+    name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_listener_is_found_with_its_owner() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let address = listener.local_addr().unwrap();
+            assert_eq!(try_bind(address), Err(Errno::EADDRINUSE));
+            let owners = owners(address.port());
+            assert!(owners.iter().any(|owner| owner.pid == std::process::id()), "{owners:?}");
+            drop(listener);
+            assert_eq!(try_bind(address), Ok(()));
+        }
+    }
+
+    #[test]
+    fn both_families_have_the_port_to_themselves() {
+        let v4 = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = v4.local_addr().unwrap().port();
+        assert_eq!(try_bind(format!("[::]:{port}").parse().unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn only_listening_sockets_on_the_port_count() {
+        let line = |port: &str, state: &str| {
+            format!(
+                "   0: 00000000:{port} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 482 1 0 100"
+            )
+        };
+        assert_eq!(listener_inode(&line("0201", "0A"), 513), Some("482"));
+        assert_eq!(listener_inode(&line("0201", "01"), 513), None);
+        assert_eq!(listener_inode(&line("0202", "0A"), 513), None);
+        assert_eq!(listener_inode("  sl  local_address rem_address   st tx_queue", 513), None);
+        assert_eq!(listener_inode("", 513), None);
+    }
+}
