@@ -289,6 +289,19 @@ fn files() {
     assert!(config::load(dir.path()).is_err(), "a directory is no configuration");
 }
 
+/// What recurses in a parser must not run out of stack.
+#[test]
+fn deep_nesting_is_an_error() {
+    for text in [
+        format!("user = {}", "[".repeat(100_000)),
+        format!("user = {}", "{a=".repeat(100_000)),
+        format!("{}a = 1", "a.".repeat(100_000)),
+        format!("[{}a]", "a.".repeat(100_000)),
+    ] {
+        assert!(parse(&text).is_err());
+    }
+}
+
 /// Pieces that make texts which get past the TOML parser often enough.
 fn fragments() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
