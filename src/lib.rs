@@ -10,5 +10,6 @@ pub mod audit;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod sys;
 pub mod trust;
 pub mod wire;

@@ -1,0 +1,143 @@
+//! Accounts, and acting with a user's own rights.
+//!
+//! [`as_user`] must never change the identity of the calling thread: the work is
+//! done in a thread of its own, whose credentials alone are changed and which
+//! ends with it. So there is nothing to restore, and nothing to go on wrongly
+//! with if restoring failed.
+
+use std::ffi::CString;
+use std::io;
+
+use nix::unistd::{Gid, Uid, geteuid, getgrouplist, getgroups};
+
+// On these the plain numbers are the calls with 16-bit ids.
+#[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
+use libc::{SYS_setgroups as SYS_SETGROUPS, SYS_setresgid as SYS_SETRESGID, SYS_setresuid as SYS_SETRESUID};
+#[cfg(any(target_arch = "x86", target_arch = "arm"))]
+use libc::{
+    SYS_setgroups32 as SYS_SETGROUPS, SYS_setresgid32 as SYS_SETRESGID, SYS_setresuid32 as SYS_SETRESUID,
+};
+
+/// Why acting as a user failed.
+#[derive(Debug)]
+pub enum IdentityError {
+    /// Only root can become another user.
+    NeedsRoot,
+    /// A step of becoming the user failed.
+    Failed {
+        /// The step.
+        step: &'static str,
+        /// The system's reason.
+        error: io::Error,
+    },
+}
+
+/// Runs `work` with the effective user id, group id and supplementary groups of
+/// a user, the rights a file server sees, and nobody else's.
+///
+/// A process that is that user already runs it as it is.
+///
+/// # Errors
+/// When the process is neither root nor that user, or when the rights of the
+/// thread are not exactly those asked for after the change.
+pub fn as_user<T: Send>(
+    name: &str,
+    uid: u32,
+    gid: u32,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, IdentityError> {
+    if !geteuid().is_root() {
+        return if geteuid().as_raw() == uid { Ok(work()) } else { Err(IdentityError::NeedsRoot) };
+    }
+    // The group data base may be a network's, so it is asked as root.
+    let name =
+        CString::new(name).map_err(|_| failed("user name", io::Error::from(io::ErrorKind::InvalidInput)))?;
+    let groups =
+        getgrouplist(&name, Gid::from_raw(gid)).map_err(|errno| failed("getgrouplist", errno.into()))?;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .spawn_scoped(scope, || become_user(uid, gid, &groups).map(|()| work()))
+            .map_err(|error| failed("thread", error))?;
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn failed(step: &'static str, error: io::Error) -> IdentityError {
+    IdentityError::Failed { step, error }
+}
+
+/// Changes the credentials of the calling thread alone, groups first, because
+/// the user may change none. The C library's functions would change all threads.
+fn become_user(uid: u32, gid: u32, groups: &[Gid]) -> Result<(), IdentityError> {
+    let keep = libc::uid_t::MAX;
+    let list: Vec<libc::gid_t> = groups.iter().map(|group| group.as_raw()).collect();
+    // SAFETY: the kernel reads list.len() group ids from list, which lives until
+    // the call returns; the C library keeps no copy of a thread's credentials.
+    check("setgroups", unsafe { libc::syscall(SYS_SETGROUPS, list.len(), list.as_ptr()) })?;
+    // SAFETY: three integers; no memory is touched.
+    check("setresgid", unsafe { libc::syscall(SYS_SETRESGID, keep, gid, keep) })?;
+    // SAFETY: as above.
+    check("setresuid", unsafe { libc::syscall(SYS_SETRESUID, keep, uid, keep) })?;
+    verify(uid, gid, groups)
+}
+
+fn check(step: &'static str, result: libc::c_long) -> Result<(), IdentityError> {
+    if result == 0 { Ok(()) } else { Err(failed(step, io::Error::last_os_error())) }
+}
+
+/// Looks whether the change took place, rather than believing that it did.
+fn verify(uid: u32, gid: u32, groups: &[Gid]) -> Result<(), IdentityError> {
+    let sorted = |groups: &[Gid]| {
+        let mut ids: Vec<u32> = groups.iter().map(|group| group.as_raw()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    };
+    let now = getgroups().map_err(|errno| failed("getgroups", errno.into()))?;
+    let right = geteuid() == Uid::from_raw(uid)
+        && nix::unistd::getegid() == Gid::from_raw(gid)
+        && sorted(&now) == sorted(groups);
+    if right { Ok(()) } else { Err(failed("verification", io::Error::from(io::ErrorKind::PermissionDenied))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids() -> (u32, u32, usize) {
+        (geteuid().as_raw(), nix::unistd::getegid().as_raw(), getgroups().unwrap().len())
+    }
+
+    #[test]
+    fn changes_only_its_own_thread() {
+        let before = ids();
+        if !geteuid().is_root() {
+            let other = as_user("root", 0, 0, ids);
+            assert!(matches!(other, Err(IdentityError::NeedsRoot)));
+            assert_eq!(as_user("me", before.0, before.1, ids).unwrap(), before);
+            return;
+        }
+        let during = as_user("nobody", 65534, 65534, || {
+            let denied = std::fs::read("/etc/shadow").map_err(|e| e.kind());
+            (ids(), denied)
+        });
+        assert_eq!(during.unwrap(), ((65534, 65534, 1), Err(io::ErrorKind::PermissionDenied)));
+        assert_eq!(ids(), before);
+    }
+
+    #[test]
+    fn a_failing_step_runs_nothing() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let mut ran = false;
+        // The id that means "leave as it is" must not leave it as it is.
+        assert!(as_user("nobody", u32::MAX, 65534, || ran = true).is_err());
+        assert!(as_user("nobody", 65534, u32::MAX, || ran = true).is_err());
+        assert!(as_user("no\0body", 65534, 65534, || ran = true).is_err());
+        assert!(!ran);
+    }
+}
