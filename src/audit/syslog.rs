@@ -1,0 +1,158 @@
+//! Writes the audit log: to syslogd and, if asked for, to standard error.
+//!
+//! For a single-threaded loop: nothing here blocks (but for [`Log::finish`], for
+//! as long as it is told) and nothing fails. What syslogd does not take waits in
+//! a bounded queue; what does not fit there is counted, and the count becomes an
+//! [`Event::Lost`] line as soon as there is room again.
+
+use std::io::Write;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use syslog::{Facility, LogFormat, Logger};
+use time::OffsetDateTime;
+
+use super::event::Event;
+use super::format::{self, Line, Severity};
+use super::queue::Queue;
+use super::stderr::Stderr;
+
+/// Where syslogd listens.
+pub const SOCKET: &str = "/dev/log";
+
+/// More bytes than a line of [`format::line`] and the header before it take.
+const LONGEST_LINE: usize = 2200;
+
+/// How long [`Log::finish`] waits at most before it looks again.
+const FINISH_STEP: Duration = Duration::from_millis(50);
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// The audit log.
+pub struct Log {
+    logger: Logger<Queue, Header>,
+    stderr: Option<Stderr>,
+}
+
+impl Log {
+    /// `facility` is a name of syslog.conf(5), and "authpriv" if it is none;
+    /// `socket` is where syslogd listens, usually [`SOCKET`]. There need not be
+    /// a syslogd yet.
+    ///
+    /// The process id in the lines, and what standard error is, are those of
+    /// this moment: a daemon opens its log after it went to the background.
+    #[must_use]
+    pub fn open(facility: &str, socket: &Path, stderr: bool) -> Self {
+        let facility = Facility::from_str(facility).unwrap_or(Facility::LOG_AUTHPRIV);
+        let header = Header { facility, pid: std::process::id() };
+        let stderr = if stderr { Stderr::open() } else { None };
+        Log { logger: Logger::new(Queue::new(socket), header), stderr }
+    }
+
+    /// Writes the event down.
+    pub fn write(&mut self, event: &Event, now: Instant) {
+        self.retry(now);
+        if self.logger.backend.lost() > 0 {
+            // The gap is not reported yet. A line let in before the report
+            // would seem to come from before the gap.
+            self.show(&format::line(event));
+            self.logger.backend.lose_one();
+        } else {
+            self.push(event);
+            self.logger.backend.deliver(now);
+        }
+    }
+
+    /// When [`Log::retry`] is to be called: `Some` while syslogd has not taken
+    /// everything.
+    #[must_use]
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.logger.backend.retry_at()
+    }
+
+    /// Sends what waits, as far as syslogd takes it.
+    pub fn retry(&mut self, now: Instant) {
+        self.logger.backend.deliver(now);
+        // Room for one more line than the report, or the next line would be
+        // lost again, and every other line be a report.
+        if self.logger.backend.lost() > 0 && self.logger.backend.has_room(2, 2 * LONGEST_LINE) {
+            let lines = self.logger.backend.take_lost();
+            self.push(&Event::Lost { lines });
+            self.logger.backend.deliver(now);
+        }
+    }
+
+    /// At the end of the process: waits until syslogd has everything, but not
+    /// longer than `patience`.
+    pub fn finish(&mut self, patience: Duration) {
+        let start = Instant::now();
+        loop {
+            let now = Instant::now();
+            // There is no later, so the pause between two tries does not count.
+            self.retry(self.retry_at().map_or(now, |at| at.max(now)));
+            let left = patience.saturating_sub(now - start);
+            if self.logger.backend.is_empty() || left.is_zero() {
+                return;
+            }
+            self.wait(left.min(FINISH_STEP));
+        }
+    }
+
+    fn wait(&self, time: Duration) {
+        // A little longer is better than a poll with 0 ms in a tight loop.
+        let timeout = time + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO);
+        let fd = self.logger.backend.socket().map(|fd| PollFd::new(fd, PollFlags::POLLOUT));
+        // Without a socket this is a sleep. An error ends the waiting early,
+        // and the caller looks at the time itself.
+        let _ = poll(fd.into_iter().collect::<Vec<_>>().as_mut_slice(), timeout);
+    }
+
+    /// Formats the event for both places and puts it into the queue.
+    fn push(&mut self, event: &Event) {
+        let line = format::line(event);
+        self.show(&line);
+        let text = line.text.as_str();
+        // The queue takes or counts every line and has no errors.
+        let _ = match line.severity {
+            Severity::Error => self.logger.err(text),
+            Severity::Warning => self.logger.warning(text),
+            Severity::Notice => self.logger.notice(text),
+            Severity::Info => self.logger.info(text),
+        };
+    }
+
+    fn show(&self, line: &Line) {
+        if let Some(stderr) = &self.stderr {
+            stderr.write(&line.text);
+        }
+    }
+}
+
+/// What stands before a message, as in RFC 3164, 4.1, without the host name, like the C
+/// library's syslog(3).
+///
+/// The formatter of the `syslog` crate puts the time in UTC there. Many a syslogd
+/// takes that for local time, and the audit log would be hours off.
+#[derive(Debug)]
+struct Header {
+    facility: Facility,
+    pid: u32,
+}
+
+impl LogFormat<&str> for Header {
+    /// Flushes, because that is what ends a line of the [`Queue`].
+    fn format<W: Write>(&self, to: &mut W, severity: syslog::Severity, message: &str) -> syslog::Result<()> {
+        let priority = self.facility as u8 | severity as u8;
+        let time = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc());
+        let month = MONTHS.get(usize::from(u8::from(time.month())) - 1).unwrap_or(&"Jan");
+        let (day, (hour, minute, second)) = (time.day(), time.to_hms());
+        let pid = self.pid;
+        write!(to, "<{priority}>{month} {day:>2} {hour:02}:{minute:02}:{second:02} rlogind[{pid}]: {message}")
+            .and_then(|()| to.flush())
+            .map_err(syslog::Error::Write)
+    }
+}
