@@ -1,0 +1,242 @@
+//! What a person sees with a client that nobody here wrote.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::accounts::{ALICE, BOB, PROMPT, ROOT};
+use crate::audit::field;
+use crate::terminal::{Client, PATIENCE};
+use crate::world::{World, world};
+
+/// A module of tests, one for each of the clients named, that run this function.
+macro_rules! for_clients {
+    ($name:ident: $($test:ident = $client:ident),+) => {
+        mod $name {
+            use crate::terminal::Client;
+            use crate::world::world;
+            $(#[test]
+            fn $test() {
+                world(|world| super::$name(world, Client::$client));
+            })+
+        }
+    };
+}
+
+for_clients!(hosts_equiv_lets_the_same_user_in_without_a_password: netkit = Netkit, rsh_redone = RshRedone);
+fn hosts_equiv_lets_the_same_user_in_without_a_password(world: &World, client: Client) {
+    world.hosts_equiv("localhost\n");
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ALICE, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.expect(PROMPT);
+    assert_eq!(screen.run("id -un"), "alice");
+    assert!(!screen.everything().contains("assword"));
+    let line = world.audit.wait("session-opened");
+    assert_eq!(field(&line, "user"), Some("alice"), "{line}");
+    assert_eq!(field(&line, "remote_user"), Some("alice"), "{line}");
+}
+
+for_clients!(rhosts_lets_the_named_user_in_without_a_password: netkit = Netkit, rsh_redone = RshRedone);
+fn rhosts_lets_the_named_user_in_without_a_password(world: &World, client: Client) {
+    world.write_for(ALICE, "/home/alice/.rhosts", "# my own\n127.0.0.1 root\n");
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.expect(PROMPT);
+    assert_eq!(screen.run("id -un"), "alice");
+    let line = world.audit.wait("trust-granted");
+    assert_eq!(field(&line, "file"), Some("/home/alice/.rhosts"), "{line}");
+    assert_eq!(field(&line, "line"), Some("2"), "{line}");
+}
+
+for_clients!(rhosts_asks_everybody_else_for_a_password: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn rhosts_asks_everybody_else_for_a_password(world: &World, client: Client) {
+    world.write_for(ALICE, "/home/alice/.rhosts", "127.0.0.1 carol\n127.0.0.2\n");
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.log_in(ALICE);
+}
+
+for_clients!(a_password_logs_in: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn a_password_logs_in(world: &World, client: Client) {
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.log_in(ALICE);
+    assert_eq!(screen.run("id -un"), "alice");
+    assert_eq!(screen.run("echo $TERM"), "vt100");
+    assert!(!screen.everything().contains(ALICE.password));
+    let line = world.audit.wait("session-opened");
+    assert_eq!(field(&line, "user"), Some("alice"), "{line}");
+    assert_eq!(field(&line, "remote_user"), None, "only a trust rule makes it known: {line}");
+}
+
+for_clients!(a_bash_with_line_editing_works: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn a_bash_with_line_editing_works(world: &World, client: Client) {
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "bob", "127.0.0.1"]) else { return };
+    screen.log_in(BOB);
+    // Erases the last letter, goes to the line's start, puts a letter there.
+    screen.send("cho o\"\"kx\x7f\x01e\r");
+    screen.expect("\nok\r\n");
+    // Up: the same line again.
+    screen.send("\x1b[A\r");
+    screen.expect("\nok\r\n");
+}
+
+for_clients!(a_wrong_password_may_be_followed_by_the_right_one: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn a_wrong_password_may_be_followed_by_the_right_one(world: &World, client: Client) {
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.expect("Password: ");
+    screen.send("wrong-Secret-9\r");
+    screen.expect("Login incorrect");
+    screen.expect("login: ");
+    screen.send("alice\r");
+    screen.log_in(ALICE);
+    assert_eq!(screen.run("id -un"), "alice");
+}
+
+for_clients!(the_last_wrong_password_closes_the_connection: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn the_last_wrong_password_closes_the_connection(world: &World, client: Client) {
+    let _daemon = world.serve("[login]\nattempts = 2\n");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.expect("Password: ");
+    screen.send("wrong-Secret-9\r");
+    screen.expect("login: ");
+    screen.send("alice\r");
+    screen.expect("Password: ");
+    screen.send("wrong-Secret-9\r");
+    screen.expect("Login incorrect");
+    screen.wait_end(PATIENCE);
+    assert!(!screen.rest().contains("login:"), "asked once more: {:?}", screen.rest());
+}
+
+for_clients!(the_window_size_arrives_and_its_changes_too: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn the_window_size_arrives_and_its_changes_too(world: &World, client: Client) {
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.log_in(ALICE);
+    // The request may have had to be repeated, a second after the first.
+    screen.run("while [ \"$(stty size)\" != '24 80' ]; do sleep 0.1; done");
+    // The foreground job hears of a change by SIGWINCH.
+    screen.send("trap 'stty size' WINCH; echo w\"\"ait; while :; do sleep 0.1; done\r");
+    screen.expect("wait\r\n");
+    screen.resize(50, 132);
+    screen.expect("50 132\r\n");
+    screen.resize(24, 81);
+    screen.expect("24 81\r\n");
+}
+
+for_clients!(a_raw_program_gets_control_s_and_a_cooked_one_lets_the_client_stop: netkit = Netkit, rsh_redone = RshRedone);
+fn a_raw_program_gets_control_s_and_a_cooked_one_lets_the_client_stop(world: &World, client: Client) {
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.log_in(ALICE);
+    screen.wait_setting("ixon");
+
+    screen.send("while :; do echo tick; sleep 0.01; done\r");
+    screen.expect("tick\r\ntick\r\n");
+    screen.send("\x13");
+    thread::sleep(Duration::from_millis(300));
+    let stopped = screen.count();
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(screen.count(), stopped, "^S does not stop the output");
+    screen.send("\x11");
+    screen.expect("tick\r\ntick\r\n");
+    screen.send("\x03");
+    screen.expect(PROMPT);
+
+    screen.send("stty -ixon -icanon -echo; echo r\"\"aw; dd bs=1 count=1 2>/dev/null | od -An -tx1\r");
+    screen.expect("raw\r\n");
+    screen.wait_setting("-ixon");
+    screen.send("\x13");
+    screen.expect(" 13\r\n");
+    screen.expect(PROMPT);
+    screen.run("stty sane");
+    screen.wait_setting("ixon");
+}
+
+for_clients!(control_c_in_a_flood_brings_the_prompt_soon: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn control_c_in_a_flood_brings_the_prompt_soon(world: &World, client: Client) {
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.log_in(ALICE);
+    for _ in 0..3 {
+        screen.send("yes 0123456789012345678901234567890123456789012345678901234567890123\r");
+        screen.expect("\n01234");
+        thread::sleep(Duration::from_millis(700));
+        screen.send("\x03");
+        screen.expect_within(PROMPT, Duration::from_secs(3));
+    }
+    assert_eq!(screen.run("echo still here"), "still here");
+    let shown = screen.everything();
+    let stray = shown.chars().filter(|&character| character == '\u{fffd}' || character == '\u{2}').count();
+    assert_eq!(stray, 0, "urgent bytes shown as text");
+}
+
+for_clients!(tilde_dot_hangs_up_the_shell: netkit = Netkit, rsh_redone = RshRedone);
+fn tilde_dot_hangs_up_the_shell(world: &World, client: Client) {
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.log_in(ALICE);
+    screen.run("trap 'echo hung up >/tmp/hangup; exit 3' HUP");
+    screen.send("\r");
+    screen.expect(PROMPT);
+    screen.send("~.");
+    screen.wait_end(PATIENCE);
+    let line = world.audit.wait("session-closed");
+    assert!(field(&line, "duration").is_some(), "{line}");
+    assert_eq!(std::fs::read_to_string("/tmp/hangup").unwrap(), "hung up\n");
+    world.audit.wait_count("session-closed", 1);
+}
+
+for_clients!(the_exit_status_is_in_the_log: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn the_exit_status_is_in_the_log(world: &World, client: Client) {
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.log_in(ALICE);
+    screen.send("exit 7\r");
+    screen.wait_end(PATIENCE);
+    let line = world.audit.wait("session-closed");
+    assert_eq!(field(&line, "status"), Some("7"), "{line}");
+}
+
+for_clients!(the_last_output_arrives_before_the_end: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn the_last_output_arrives_before_the_end(world: &World, client: Client) {
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.log_in(ALICE);
+    screen.send("exec seq 1 20000\r");
+    screen.expect("\r\n");
+    let status = screen.wait_end(Duration::from_secs(30));
+    let numbers: Vec<String> = (1..=20000).map(|number| number.to_string()).collect();
+    let shown = screen.rest();
+    let got: Vec<&str> = shown.lines().take(20000).collect();
+    assert_eq!(got.len(), 20000, "the end is {:?}", got.last());
+    assert!(got.iter().zip(&numbers).all(|(got, number)| got == number), "out of order");
+    // An abortive end makes these clients complain.
+    assert!(status.success() || client == Client::Plink, "{status}");
+}
+
+for_clients!(text_of_eight_bits_passes_both_ways: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn text_of_eight_bits_passes_both_ways(world: &World, client: Client) {
+    let _daemon = world.serve("");
+    let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
+    screen.log_in(ALICE);
+    assert_eq!(screen.run("printf 'gr\\303\\274\\303\\237e \\342\\202\\254\\n'"), "grüße €");
+    screen.send("read -r line; printf %s \"$line\" | od -An -tx1\r");
+    screen.expect("\r\n");
+    screen.send("ä€\r");
+    screen.expect(" c3 a4 e2 82 ac\r\n");
+}
+
+#[test]
+fn a_background_job_on_the_terminal_does_not_hold_the_client() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let args = ["-l", "alice", "127.0.0.1"];
+        let Some(mut screen) = world.client(Client::RshRedone, ROOT, &args) else { return };
+        screen.log_in(ALICE);
+        screen.send("(trap '' HUP; sleep 60) & exit 0\r");
+        screen.wait_end(Duration::from_secs(10));
+        world.audit.wait("session-closed");
+    });
+}

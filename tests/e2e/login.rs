@@ -1,0 +1,372 @@
+//! Who gets in, by what, and what is said and written down about it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant};
+
+use crate::accounts::{ALICE, BOB, PROMPT, ROOT};
+use crate::audit::field;
+use crate::daemon;
+use crate::peer::{Peer, handshake};
+use crate::terminal::PATIENCE;
+use crate::world::{World, world};
+
+/// Whether this client is let in without a password, as far as it shows.
+fn is_trusted(mut peer: Peer) -> bool {
+    peer.wait("prompt of any kind", PATIENCE, |peer| {
+        let text = String::from_utf8_lossy(&peer.data);
+        text.contains("Password: ") || text.contains(PROMPT)
+    });
+    !String::from_utf8_lossy(&peer.data).contains("Password: ")
+}
+
+#[test]
+fn an_empty_server_user_is_asked_for() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let mut peer = Peer::hello("alice", "");
+        peer.expect("login: ");
+        peer.send("alice\r");
+        peer.give_password(ALICE);
+        assert_eq!(peer.run("id -un"), "alice");
+        let shown = String::from_utf8_lossy(&peer.data).into_owned();
+        assert!(shown.contains("login: alice\r\n"), "the name is shown as it is typed: {shown:?}");
+    });
+}
+
+#[test]
+fn lines_at_the_prompts_may_end_in_newline() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let mut peer = Peer::hello("", "");
+        peer.expect("login: ");
+        peer.send("alice\n");
+        peer.expect("Password: ");
+        peer.send(format!("{}\n", ALICE.password));
+        peer.expect(PROMPT);
+    });
+}
+
+#[test]
+fn erase_and_kill_work_at_the_prompts() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let mut peer = Peer::hello("", "");
+        peer.expect("login: ");
+        peer.send("rubbish\x15alicex\x7f\r");
+        peer.expect("Password: ");
+        peer.send(format!("rubbish\x15{}x\x7f\r", ALICE.password));
+        peer.expect(PROMPT);
+    });
+}
+
+/// What a client sees from the handshake to the next `login:`, when it gives a wrong password.
+fn refusal_of(user: &str) -> String {
+    let mut peer = Peer::hello("nobody", user);
+    peer.expect("Password: ");
+    peer.send("wrong-Secret-9\r");
+    peer.expect("login: ");
+    String::from_utf8(peer.data).unwrap()
+}
+
+#[test]
+fn an_unknown_user_reads_the_same_as_a_wrong_password() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let wrong = refusal_of("alice");
+        assert!(wrong.contains("Login incorrect"), "{wrong:?}");
+        assert_eq!(refusal_of("mallory"), wrong);
+        assert_eq!(refusal_of("daemon"), wrong, "an account without a password");
+        assert_eq!(refusal_of("root"), wrong, "an account that may not log in so");
+    });
+}
+
+#[test]
+fn only_so_many_attempts_are_allowed() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let mut peer = Peer::hello("nobody", "alice");
+        for attempt in 1..=3 {
+            peer.expect("Password: ");
+            peer.send("wrong-Secret-9\r");
+            peer.expect("Login incorrect");
+            if attempt < 3 {
+                peer.expect("login: ");
+                peer.send("alice\r");
+            }
+        }
+        peer.wait_end(PATIENCE);
+        assert!(!String::from_utf8_lossy(peer.rest()).contains("login: "));
+        let lines = world.audit.wait_count("password-failed", 3);
+        assert_eq!(field(&lines[2], "attempt"), Some("3"), "{}", lines[2]);
+        assert_eq!(field(&lines[0], "user"), Some("alice"), "{}", lines[0]);
+    });
+}
+
+#[test]
+fn the_login_has_a_deadline() {
+    world(|world| {
+        let _daemon = world.serve("[limits]\nlogin = \"2s\"\n");
+        let start = Instant::now();
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.expect("Password: ");
+        peer.wait_end(PATIENCE);
+        assert!((1500..6000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+        world.audit.wait("login-abandoned");
+    });
+}
+
+#[test]
+fn the_logins_deadline_does_not_end_a_session() {
+    world(|world| {
+        let _daemon = world.serve("[limits]\nlogin = \"2s\"\n");
+        let mut peer = Peer::log_in(ALICE);
+        peer.listen(Duration::from_secs(3));
+        assert_eq!(peer.run("echo still here"), "still here");
+    });
+}
+
+#[test]
+fn root_is_refused_with_the_right_password_unless_the_configuration_allows_it() {
+    world(|world| {
+        let mut daemon = world.serve("[login]\nattempts = 1\n");
+        world.write_for(ROOT, "/root/.rhosts", "127.0.0.1 root\n");
+        let mut peer = Peer::hello("root", "root");
+        peer.expect("Password: ");
+        peer.send(format!("{}\r", ROOT.password));
+        peer.expect("Login incorrect");
+        peer.wait_end(PATIENCE);
+        assert_eq!(world.audit.of("session-opened"), Vec::<String>::new());
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        daemon.wait(PATIENCE);
+
+        let _daemon = world.serve("[login]\nroot = \"password\"\n");
+        assert!(!is_trusted(Peer::hello("root", "root")));
+        let mut peer = Peer::hello("root", "root");
+        peer.expect("Password: ");
+        peer.send(format!("{}\r", ROOT.password));
+        peer.expect(PROMPT);
+        assert_eq!(peer.run("id -u"), "0");
+    });
+}
+
+#[test]
+fn root_is_trusted_by_its_own_rhosts_only() {
+    world(|world| {
+        let _daemon = world.serve("[login]\nroot = \"trust\"\n");
+        world.hosts_equiv("127.0.0.1\n");
+        assert!(is_trusted(Peer::hello("alice", "alice")));
+        assert!(!is_trusted(Peer::hello("root", "root")));
+        world.write_for(ROOT, "/root/.rhosts", "127.0.0.1 root\n");
+        assert!(is_trusted(Peer::hello("root", "root")));
+    });
+}
+
+#[test]
+fn an_unreserved_port_is_never_trusted() {
+    world(|world| {
+        let _daemon = world.serve("");
+        world.hosts_equiv("127.0.0.1\n");
+        let says = |mut peer: Peer| {
+            peer.send(handshake("alice", "alice", "vt100/38400"));
+            peer
+        };
+        assert!(is_trusted(says(Peer::connect())));
+        assert!(!is_trusted(says(Peer::connect_unreserved())));
+        assert!(is_trusted(says(Peer::connect_from_port(512))));
+        assert!(!is_trusted(says(Peer::connect_from_port(511))), "below 512 are the servers' ports");
+        let mut peer = says(Peer::connect_unreserved());
+        peer.give_password(ALICE);
+    });
+}
+
+#[test]
+fn an_unreserved_port_can_be_refused() {
+    world(|world| {
+        let _daemon = world.serve("[login]\nunreserved_port = \"refuse\"\n");
+        let mut peer = Peer::connect_unreserved();
+        peer.send(handshake("alice", "alice", "vt100/38400"));
+        peer.wait_end(PATIENCE);
+        assert!(peer.data.starts_with(b"\x01rlogind: "), "{:?}", String::from_utf8_lossy(&peer.data));
+        world.audit.wait("refused");
+        Peer::log_in(ALICE);
+    });
+}
+
+#[test]
+fn hosts_equiv_trusts_the_same_name_only() {
+    world(|world| {
+        let _daemon = world.serve("");
+        world.hosts_equiv("127.0.0.1\n");
+        assert!(is_trusted(Peer::hello("bob", "bob")));
+        assert!(!is_trusted(Peer::hello("bob", "alice")));
+        assert!(!is_trusted(Peer::hello("", "alice")));
+    });
+}
+
+#[test]
+fn a_refusal_in_hosts_equiv_stands_whatever_rhosts_says() {
+    world(|world| {
+        let _daemon = world.serve("");
+        world.hosts_equiv("-127.0.0.1\n");
+        world.write_for(ALICE, "/home/alice/.rhosts", "127.0.0.1 alice\n");
+        assert!(!is_trusted(Peer::hello("alice", "alice")));
+    });
+}
+
+#[test]
+fn a_host_is_known_by_the_addresses_of_its_name() {
+    world(|world| {
+        let _daemon = world.serve("");
+        world.write_for(ALICE, "/home/alice/.rhosts", "TRUSTED.example.net alice\n");
+        let from = |last: u8| {
+            let mut peer = Peer::connect_from([127, 0, 0, last].into());
+            peer.send(handshake("alice", "alice", "vt100/38400"));
+            peer
+        };
+        assert!(is_trusted(from(2)));
+        assert!(!is_trusted(from(3)));
+        let line = world.audit.wait("session-opened");
+        assert_eq!(field(&line, "host"), Some("trusted.example.net"), "{line}");
+        assert_eq!(field(&line, "address"), Some("127.0.0.2"), "{line}");
+    });
+}
+
+#[test]
+fn wildcards_count_only_when_the_configuration_says_so() {
+    world(|world| {
+        world.hosts_equiv("+\n");
+        let mut daemon = world.serve("");
+        assert!(!is_trusted(Peer::hello("alice", "alice")));
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        daemon.wait(PATIENCE);
+        let _daemon = world.serve("[trust]\nwildcards = true\n");
+        assert!(is_trusted(Peer::hello("alice", "alice")));
+        assert!(!is_trusted(Peer::hello("bob", "alice")));
+    });
+}
+
+/// Checks that .rhosts counts, and counts no more when this was done to it.
+fn rhosts_is_ignored_after(world: &World, spoil: impl FnOnce(&str)) {
+    let _daemon = world.serve("");
+    let file = "/home/alice/.rhosts";
+    world.write_for(ALICE, file, "127.0.0.1 alice\n");
+    assert!(is_trusted(Peer::hello("alice", "alice")));
+    spoil(file);
+    assert!(!is_trusted(Peer::hello("alice", "alice")));
+}
+
+#[test]
+fn rhosts_that_others_can_write_is_ignored() {
+    world(|world| {
+        rhosts_is_ignored_after(world, |file| {
+            fs::set_permissions(file, Permissions::from_mode(0o620)).unwrap()
+        });
+    });
+}
+
+#[test]
+fn rhosts_that_is_somebody_elses_is_ignored() {
+    world(|world| {
+        rhosts_is_ignored_after(world, |file| world.write_for(BOB, file, "127.0.0.1 alice\n"));
+    });
+}
+
+#[test]
+fn rhosts_that_is_a_link_is_ignored() {
+    world(|world| {
+        rhosts_is_ignored_after(world, |file| {
+            fs::rename(file, "/home/alice/real").unwrap();
+            symlink("real", file).unwrap();
+        });
+    });
+}
+
+#[test]
+fn rhosts_with_a_second_name_is_ignored() {
+    world(|world| {
+        rhosts_is_ignored_after(world, |file| fs::hard_link(file, "/home/alice/second").unwrap());
+    });
+}
+
+#[test]
+fn rhosts_that_is_a_fifo_does_not_hang_the_login() {
+    world(|world| {
+        rhosts_is_ignored_after(world, |file| {
+            fs::remove_file(file).unwrap();
+            nix::unistd::mkfifo(file, nix::sys::stat::Mode::S_IRUSR).unwrap();
+            std::os::unix::fs::chown(file, Some(ALICE.uid), Some(ALICE.uid)).unwrap();
+        });
+    });
+}
+
+#[test]
+fn rhosts_in_a_home_that_others_can_write_is_ignored() {
+    world(|world| {
+        rhosts_is_ignored_after(world, |_file| {
+            fs::set_permissions("/home/alice", Permissions::from_mode(0o777)).unwrap();
+        });
+    });
+}
+
+#[test]
+fn no_password_and_no_mistyped_name_is_ever_logged() {
+    world(|world| {
+        let _daemon = world.serve("");
+        // Some clients send the password as the client's user, from unreserved ports.
+        let mut peer = Peer::connect_unreserved();
+        peer.send(handshake("client-Secret-8", "", "vt100/38400"));
+        // A password typed where the name is asked for.
+        peer.expect("login: ");
+        peer.send(format!("{}\r", ALICE.password));
+        peer.expect("Password: ");
+        peer.send("wrong-Secret-9\r");
+        peer.expect("login: ");
+        peer.send("alice\r");
+        peer.expect("Password: ");
+        peer.send("wrong-Secret-9\r");
+        peer.expect("login: ");
+        peer.send("alice\r");
+        peer.give_password(ALICE);
+        peer.send("exit\r");
+        peer.wait_end(PATIENCE);
+        world.audit.wait("session-closed");
+        let logged = world.audit.text() + &daemon::told();
+        for secret in [ALICE.password, "wrong-Secret-9", "client-Secret-8"] {
+            assert!(!logged.contains(secret), "{secret:?} is logged:\n{logged}");
+        }
+        world.audit.wait_count("password-failed", 2);
+        world.audit.wait_count("password-accepted", 1);
+    });
+}
+
+#[test]
+fn the_banner_is_shown_before_the_login() {
+    world(|world| {
+        fs::write("/etc/issue.net", "Authorised use only.\nBe kind.\n").unwrap();
+        let _daemon = world.serve("[login]\nbanner = \"/etc/issue.net\"\n");
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.expect("Password: ");
+        assert_eq!(peer.data, b"\0Authorised use only.\r\nBe kind.\r\nPassword: ");
+    });
+}
+
+#[test]
+fn every_login_is_written_down_with_who_and_where() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let mut peer = Peer::log_in(ALICE);
+        let port = peer.stream.local_addr().unwrap().port().to_string();
+        let tty = peer.run("tty");
+        let shell = peer.run("echo $$");
+        for event in ["connection", "password-accepted", "session-opened"] {
+            let line = world.audit.wait(event);
+            assert_eq!(field(&line, "address"), Some("127.0.0.1"), "{line}");
+            assert_eq!(field(&line, "port"), Some(port.as_str()), "{line}");
+        }
+        let line = world.audit.wait("session-opened");
+        assert_eq!(field(&line, "tty"), tty.strip_prefix("/dev/"), "{line}");
+        assert_eq!(field(&line, "pid"), Some(shell.as_str()), "{line}");
+        assert_eq!(field(&line, "host"), Some("localhost"), "{line}");
+    });
+}

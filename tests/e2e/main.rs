@@ -1,0 +1,34 @@
+//! The whole daemon with real PAM, real PTYs and clients that nobody here wrote.
+//!
+//! Every test runs as root in a machine of its own (see [`world`]): a private
+//! `/etc`, `/home`, `/run`, `/dev`, network and process table. Without root, or
+//! without a client, a test says SKIPPED; in CI that is a failure.
+//!
+//! `RLOGIND_E2E_INETD=/path/to/in.rlogind` runs the tests against another
+//! server, started for each connection as inetd would: what only this daemon
+//! does (its audit log, its configuration) fails there, the rest must not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "everything here is test code; the lint's own exemption covers #[test] functions only, not their helpers"
+)]
+
+mod accounts;
+mod audit;
+mod daemon;
+mod peer;
+mod processes;
+mod terminal;
+mod world;
+
+mod bytes;
+mod check;
+mod clients;
+mod ending;
+mod handshake;
+mod isolation;
+mod load;
+mod login;
+mod network;
+mod shell;

@@ -1,0 +1,153 @@
+//! Addresses of both families, and the start.
+
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::accounts::{ALICE, PROMPT, ROOT};
+use crate::audit::field;
+use crate::daemon::{self, PROGRAM};
+use crate::peer::{Peer, handshake};
+use crate::terminal::{Client, PATIENCE};
+use crate::world::world;
+
+#[test]
+fn a_client_comes_in_over_ipv6() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let args = ["-l", "alice", "::1"];
+        let Some(mut screen) = world.client(Client::RshRedone, ROOT, &args) else { return };
+        screen.log_in(ALICE);
+        let line = world.audit.wait("session-opened");
+        assert_eq!(field(&line, "address"), Some("::1"), "{line}");
+        assert_eq!(field(&line, "host"), Some("localhost6"), "{line}");
+    });
+}
+
+#[test]
+fn an_ipv6_address_is_trusted_in_any_spelling() {
+    world(|world| {
+        let _daemon = world.serve("");
+        world.hosts_equiv("0:0:0:0:0:0:0:1\n");
+        let mut peer = Peer::connect_from(Ipv6Addr::LOCALHOST.into());
+        peer.send(handshake("alice", "alice", "vt100/38400"));
+        peer.expect(PROMPT);
+    });
+}
+
+#[test]
+fn an_ipv4_client_of_an_ipv6_listener_is_an_ipv4_client() {
+    world(|world| {
+        let _daemon = world.serve("listen = [\"[::]:513\"]\n");
+        world.hosts_equiv("127.0.0.1\n");
+        let mut peer = Peer::connect_from(Ipv4Addr::LOCALHOST.into());
+        peer.send(handshake("alice", "alice", "vt100/38400"));
+        peer.expect(PROMPT);
+        assert_eq!(peer.run("echo $REMOTEHOST"), "localhost");
+        let line = world.audit.wait("session-opened");
+        assert_eq!(field(&line, "address"), Some("127.0.0.1"), "{line}");
+    });
+}
+
+#[test]
+fn an_unconfirmed_name_is_not_used() {
+    world(|world| {
+        let _daemon = world.serve("");
+        // No name at all: the address stands for it.
+        let mut peer = Peer::connect_from(Ipv4Addr::new(127, 0, 0, 77).into());
+        peer.send(handshake("nobody", "alice", "vt100/38400"));
+        peer.give_password(ALICE);
+        assert_eq!(peer.run("echo $REMOTEHOST"), "127.0.0.77");
+        let line = world.audit.wait("session-opened");
+        assert_eq!(field(&line, "host"), None, "{line}");
+    });
+}
+
+#[test]
+fn an_address_that_is_taken_is_an_error_at_the_start() {
+    world(|_world| {
+        let _taken = TcpListener::bind(("127.0.0.1", 513)).unwrap();
+        let output = Command::new(PROGRAM).args(["--stderr", "--listen", "127.0.0.1:513"]).output().unwrap();
+        assert!(!output.status.success());
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("127.0.0.1:513") && told.contains("in use"), "{told}");
+    });
+}
+
+#[test]
+fn a_wrong_configuration_is_an_error_at_the_start_that_names_file_line_and_key() {
+    world(|_world| {
+        for (text, key) in [
+            ("[login]\n\nattempt = 3\n", "attempt"),
+            ("[login]\n\nattempts = \"three\"\n", "attempts"),
+            ("[limits]\n\nhandshake = \"10 parsecs\"\n", "handshake"),
+        ] {
+            std::fs::write("/etc/rlogind.toml", text).unwrap();
+            let output = Command::new(PROGRAM).arg("--stderr").output().unwrap();
+            assert!(!output.status.success(), "{text:?} was taken");
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(told.contains("/etc/rlogind.toml") && told.contains('3') && told.contains(key), "{told}");
+        }
+    });
+}
+
+#[test]
+fn the_relay_is_unprivileged_and_the_monitor_reads_no_network() {
+    world(|world| {
+        let daemon = world.serve("");
+        let mut peer = Peer::log_in(ALICE);
+        peer.run("true");
+        let relay = daemon.relay();
+        assert_eq!(relay.uid, 990, "the account of the configuration");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid)).unwrap();
+        let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        assert_eq!(value("Uid:"), Some("990\t990\t990\t990"));
+        assert_eq!(value("Gid:"), Some("990\t990\t990\t990"));
+        assert_eq!(value("Groups:"), Some(""));
+        for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+            assert_eq!(value(set), Some("0000000000000000"), "{set}");
+        }
+    });
+}
+
+#[test]
+fn without_its_account_the_relay_runs_as_nobody_and_says_so() {
+    world(|world| {
+        let daemon = world.serve("user = \"nosuchaccount\"\n");
+        assert_eq!(daemon.relay().uid, 65534);
+        let line = world.audit.wait("warning");
+        assert!(line.contains("nosuchaccount") && line.contains("nobody"), "{line}");
+        Peer::log_in(ALICE);
+    });
+}
+
+#[test]
+fn without_its_service_file_pam_uses_login_and_says_so() {
+    world(|world| {
+        std::fs::remove_file("/etc/pam.d/rlogin").unwrap();
+        let _daemon = world.serve("");
+        Peer::log_in(ALICE);
+        let warnings = world.audit.of("warning").join("\n");
+        assert!(warnings.contains("/etc/pam.d") || warnings.contains("login"), "{warnings}");
+    });
+}
+
+#[test]
+fn audit_lines_go_to_syslog_and_to_standard_error() {
+    world(|world| {
+        let mut daemon = world.serve("");
+        Peer::log_in(ALICE);
+        world.audit.wait("started");
+        world.audit.wait("session-opened");
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait(PATIENCE);
+        for event in ["started", "connection", "session-opened", "session-closed", "stopped"] {
+            world.audit.wait(event);
+            assert!(daemon::told().contains(&format!("event=\"{event}\"")), "{event} in {}", daemon::told());
+        }
+        // <86>: authpriv (10) times eight, and informational (6); see RFC 3164, section 4.1.1.
+        let opened = world.audit.wait("session-opened");
+        assert!(opened.starts_with("<86>"), "{opened}");
+    });
+}
