@@ -1,3 +1,79 @@
 //! The executable: chooses the role.
+//!
+//! Only this file knows monitor, relay and session.
 
-fn main() {}
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use rlogind::cli::{self, Command, Serve, Trust};
+use rlogind::config::{self, Source};
+use rlogind::monitor::{self, Options};
+use rlogind::sys::channel::Channel;
+use rlogind::{check, relay, session};
+
+fn main() -> ExitCode {
+    // The two roles first: they are started often, and with nothing else to read.
+    match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
+        Some(monitor::RELAY_ROLE) => finish(inherited_channel().and_then(relay::run).map(|()| true)),
+        Some(monitor::SESSION_ROLE) => finish(inherited_channel().and_then(session::run).map(|()| true)),
+        _ => command(),
+    }
+}
+
+fn command() -> ExitCode {
+    let cli = cli::parse();
+    let out = &mut io::stdout().lock();
+    match cli.command {
+        None => serve(cli.serve),
+        Some(Command::Check(config)) => finish(check::run(config.path(), out)),
+        Some(Command::Trust(Trust::Explain(_) | Trust::Check(_))) => ExitCode::FAILURE,
+    }
+}
+
+fn serve(args: Serve) -> ExitCode {
+    let (mut config, source) = match config::load_default_or(args.config.path()) {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(&error),
+    };
+    if !args.listen.is_empty() {
+        config.listen = args.listen;
+    }
+    let config_path = match &source {
+        Source::File(path) => Some(path.clone()),
+        Source::BuiltIn => None,
+    };
+    let options = Options {
+        config,
+        source: source.to_string(),
+        config_path,
+        stderr: args.stderr,
+        daemon: args.daemon.then_some(args.pid_file),
+    };
+    match monitor::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// The channel that the monitor made our standard input.
+fn inherited_channel() -> io::Result<Channel> {
+    Channel::from_inherited(io::stdin().as_fd().try_clone_to_owned()?)
+}
+
+fn finish(outcome: io::Result<bool>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // Whoever read the output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "rlogind: {error}");
+    ExitCode::FAILURE
+}

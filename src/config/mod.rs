@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 mod error;
 mod parse;
@@ -23,7 +24,7 @@ pub use value::listen_address;
 pub const DEFAULT_PATH: &str = "/etc/rlogind.toml";
 
 /// Everything an administrator can set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Addresses and ports the rlogin service listens on.
     pub listen: Vec<SocketAddr>,
@@ -44,7 +45,7 @@ pub struct Config {
 }
 
 /// `[trust]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
     /// Look at `/etc/hosts.equiv`.
     pub hosts_equiv: bool,
@@ -63,7 +64,7 @@ pub struct Trust {
 /// One `[[trust.rule]]`. An empty list of `from` or `users` matches every peer
 /// or account; an empty `remote_users` matches the remote user who has the same
 /// name as the account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Where the peer must come from.
     pub from: Vec<RuleHost>,
@@ -78,7 +79,7 @@ pub struct Rule {
 }
 
 /// One entry of a rule's `from`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RuleHost {
     /// A network, or one address as a network of one.
     Net(IpNet),
@@ -87,7 +88,7 @@ pub enum RuleHost {
 }
 
 /// What a `[[trust.rule]]` says of a connection that it matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RuleVerdict {
     /// No password is asked.
     Trust,
@@ -98,7 +99,7 @@ pub enum RuleVerdict {
 }
 
 /// `[login]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
     /// The PAM service; "login" stands in when `/etc/pam.d` has no such file.
     pub pam_service: String,
@@ -113,7 +114,7 @@ pub struct Login {
 }
 
 /// `login.root`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RootLogin {
     /// Never; a password is asked all the same and always found wrong.
     No,
@@ -124,7 +125,7 @@ pub enum RootLogin {
 }
 
 /// `login.unreserved_port`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UnreservedPort {
     /// A password is asked, whatever the trust rules say.
     Password,
@@ -133,7 +134,7 @@ pub enum UnreservedPort {
 }
 
 /// `[limits]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Live connections in all.
     pub sessions: u32,
@@ -148,7 +149,7 @@ pub struct Limits {
 }
 
 /// `[tcpmux]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tcpmux {
     /// Whether the relay serves TCPMUX itself.
     pub enabled: bool,
@@ -157,7 +158,7 @@ pub struct Tcpmux {
 }
 
 /// `[audit]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
     /// The syslog facility, by its syslog.conf(5) name.
     pub facility: String,
@@ -166,7 +167,7 @@ pub struct Audit {
 }
 
 /// `audit.records`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Records {
     /// Those files that exist.
     Auto,

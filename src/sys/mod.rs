@@ -1,8 +1,18 @@
-//! The system: every `unsafe` block and every raw system call of the program.
+//! Every `unsafe` block and every raw system call of the program.
 //!
-//! Safe functions with typed errors go out; nothing of the rest of the program
-//! comes in.
+//! Nothing here knows what rlogin is, and nothing here uses the rest of the
+//! program: each file wraps one thing of the kernel or the C library in a type
+//! that cannot be misused.
 
+pub mod channel;
 pub mod identity;
+pub mod memory_file;
 pub mod netgroup;
+pub mod pam;
+pub mod process;
+pub mod pty;
+pub mod records;
 pub mod resolve;
+pub mod sandbox;
+pub mod shell;
+pub mod socket;

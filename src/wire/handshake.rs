@@ -28,7 +28,11 @@ const DUMB: &str = "dumb";
 pub struct Name(Zeroizing<Vec<u8>>);
 
 impl Name {
-    fn new(bytes: &[u8]) -> Result<Self, NameFault> {
+    /// Takes bytes that may be a name.
+    ///
+    /// # Errors
+    /// What keeps them from being one.
+    pub fn new(bytes: &[u8]) -> Result<Self, NameFault> {
         if bytes.len() > MAX_NAME {
             return Err(NameFault::TooLong);
         }
@@ -231,6 +235,13 @@ pub struct Decoder {
     client_user: Zeroizing<Vec<u8>>,
     server_user: Zeroizing<Vec<u8>>,
     terminal: Vec<u8>,
+}
+
+/// Shows nothing that the client sent.
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").finish_non_exhaustive()
+    }
 }
 
 impl Default for Decoder {

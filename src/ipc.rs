@@ -1,0 +1,293 @@
+//! The messages between monitor, relay and sessions.
+//!
+//! One enum per direction, encoded with serde and postcard, one datagram each.
+//! What a message may carry is fixed here: no message names an address that
+//! decides anything, a path, a user id or a descriptor that does not come with
+//! it. The peer's address that counts is the one the monitor asks the kernel for.
+
+use std::collections::VecDeque;
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::audit::event::{LoginEvent, SessionEnd, Via};
+use crate::config::Config;
+use crate::sys::channel::{Channel, Received};
+use crate::sys::memory_file;
+
+/// Names one connection for as long as the daemon lives; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ConnectionId(pub u64);
+
+/// Monitor to relay.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ToRelay {
+    /// The first message: what to serve. The listeners come with it.
+    Setup(RelaySetup),
+    /// The session is there; its PTY's leader comes with the message.
+    Opened(ConnectionId),
+    /// There will be no session; the client is told why.
+    Refused(ConnectionId, String),
+    /// The session process has ended: what the PTY still holds is the last output.
+    Ended(ConnectionId),
+    /// Accept no more and close what has no session.
+    Stop,
+}
+
+/// What the relay needs to know of the configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RelaySetup {
+    /// A directory in which only root can create, to make the empty root in.
+    pub scratch: PathBuf,
+    /// The user id to become.
+    pub uid: u32,
+    /// The group id to become.
+    pub gid: u32,
+    /// Live connections in all.
+    pub sessions: u32,
+    /// Live connections of one source.
+    pub per_source: u32,
+    /// Total time for a handshake.
+    pub handshake: Duration,
+    /// Close a session after so long without a byte; zero: never.
+    pub idle: Duration,
+}
+
+/// Relay to monitor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum FromRelay {
+    /// A client connected; for the audit log only.
+    Connection {
+        /// As accept(2) gave it.
+        peer: SocketAddr,
+        /// Which door.
+        via: Via,
+    },
+    /// A client was refused by the relay; for the audit log only.
+    Refused {
+        /// As accept(2) gave it.
+        peer: SocketAddr,
+        /// Why, without what the client sent.
+        reason: String,
+    },
+    /// Asks for a session; the client's socket comes with the message.
+    Open {
+        /// The relay's name for the connection.
+        id: ConnectionId,
+        /// Which door.
+        via: Via,
+        /// The handshake, to be checked again by whoever uses it.
+        fields: HandshakeFields,
+    },
+    /// The connection is closed, whoever began it.
+    Closed {
+        /// Which.
+        id: ConnectionId,
+        /// Bytes from the client to the terminal.
+        bytes_in: u64,
+        /// Bytes from the terminal to the client.
+        bytes_out: u64,
+    },
+}
+
+/// The three strings of a handshake. The client's user may be a password: no
+/// Debug, and wiped when dropped.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct HandshakeFields {
+    /// The user on the client's side.
+    pub client_user: Vec<u8>,
+    /// The account.
+    pub server_user: Vec<u8>,
+    /// Terminal type and speed.
+    pub terminal: Vec<u8>,
+}
+
+impl std::fmt::Debug for HandshakeFields {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HandshakeFields")
+    }
+}
+
+/// Monitor to session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ToSession {
+    /// The first message. The follower and the shared settings (a [`Shared`] in a
+    /// memory file) come with it.
+    Start(SessionStart),
+    /// The client has gone or the daemon stops: end now, and cleanly.
+    HangUp,
+}
+
+/// What one login is about.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionStart {
+    /// The client, as the monitor has it from the kernel.
+    pub peer: SocketAddr,
+    /// Which door.
+    pub via: Via,
+    /// What the client asked for.
+    pub fields: HandshakeFields,
+    /// The terminal's name, e.g. `pts/3`.
+    pub tty: String,
+    /// The limit on descriptors for the shell: soft and hard.
+    pub descriptors: (u64, u64),
+}
+
+/// Session to monitor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum FromSession {
+    /// Something for the audit log. `Opened` among them ends the login deadline.
+    Event(LoginEvent),
+    /// The shell has ended, PAM and the records are closed; nothing follows.
+    Finished(SessionEnd),
+}
+
+/// The most messages that wait for a peer that does not read.
+const MAX_WAITING: usize = 16 * 1024;
+
+/// A typed connection to another process of ours.
+#[derive(Debug)]
+pub struct Link<Out, In> {
+    channel: Channel,
+    waiting: VecDeque<(Zeroizing<Vec<u8>>, Vec<OwnedFd>)>,
+    types: PhantomData<(Out, In)>,
+}
+
+/// What one receive gave.
+#[derive(Debug)]
+pub enum Incoming<M> {
+    /// A message and its descriptors.
+    Message(M, Vec<OwnedFd>),
+    /// Nothing now.
+    Nothing,
+    /// The other process is gone.
+    Closed,
+}
+
+/// The monitor's side of its connection to the relay.
+pub type RelayLink = Link<ToRelay, FromRelay>;
+/// The relay's side of it.
+pub type RelayEnd = Link<FromRelay, ToRelay>;
+/// The monitor's side of its connection to a session.
+pub type SessionLink = Link<ToSession, FromSession>;
+/// The session's side of it.
+pub type SessionEndpoint = Link<FromSession, ToSession>;
+
+impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
+    /// Over a channel.
+    #[must_use]
+    pub fn new(channel: Channel) -> Self {
+        Link { channel, waiting: VecDeque::new(), types: PhantomData }
+    }
+
+    /// Makes it non-blocking, for an event loop.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        self.channel.set_nonblocking()
+    }
+
+    /// Sends a message, or keeps it until the other side reads again.
+    ///
+    /// # Errors
+    /// When the other side is gone, or has not read for far too long.
+    pub fn send(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        // Wiped: a handshake may hold a password.
+        let bytes = Zeroizing::new(postcard::to_stdvec(message).map_err(io::Error::other)?);
+        if self.waiting.is_empty() {
+            let borrowed: Vec<BorrowedFd> = descriptors.iter().map(AsFd::as_fd).collect();
+            match self.channel.send(&bytes, &borrowed) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(io::Error::other("the other process does not read"));
+        }
+        self.waiting.push_back((bytes, descriptors));
+        Ok(())
+    }
+
+    /// Sends what waits, as far as the other side reads.
+    ///
+    /// # Errors
+    /// When the other side is gone.
+    pub fn flush(&mut self) -> io::Result<()> {
+        while let Some((bytes, descriptors)) = self.waiting.front() {
+            let borrowed: Vec<BorrowedFd> = descriptors.iter().map(AsFd::as_fd).collect();
+            match self.channel.send(bytes, &borrowed) {
+                Ok(()) => self.waiting.pop_front(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
+    }
+
+    /// Receives one message.
+    ///
+    /// # Errors
+    /// `InvalidData` for what is no message of ours: the sender cannot be trusted
+    /// any more. Otherwise those of recvmsg(2).
+    pub fn receive(&mut self) -> io::Result<Incoming<In>> {
+        match self.channel.receive()? {
+            Received::Message(bytes, descriptors) => {
+                let bytes = Zeroizing::new(bytes);
+                match postcard::take_from_bytes(&bytes) {
+                    Ok((message, [])) => Ok(Incoming::Message(message, descriptors)),
+                    Ok(_) | Err(_) => Err(io::ErrorKind::InvalidData.into()),
+                }
+            }
+            Received::Nothing => Ok(Incoming::Nothing),
+            Received::Closed => Ok(Incoming::Closed),
+        }
+    }
+}
+
+impl<Out, In> AsFd for Link<Out, In> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+impl<Out, In> AsRawFd for Link<Out, In> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.channel.as_raw_fd()
+    }
+}
+
+/// The settings every session gets, in a memory file: the configuration can be
+/// longer than a message.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Shared {
+    /// The configuration in force.
+    pub config: Config,
+    /// Where it was read from, for the audit log.
+    pub source: String,
+}
+
+impl Shared {
+    /// Writes the settings into a sealed memory file.
+    ///
+    /// # Errors
+    /// Out of memory or descriptors.
+    pub fn store(&self) -> io::Result<OwnedFd> {
+        memory_file::write(&postcard::to_stdvec(self).map_err(io::Error::other)?)
+    }
+
+    /// Reads the settings back.
+    ///
+    /// # Errors
+    /// When the file does not hold settings.
+    pub fn load(file: OwnedFd) -> io::Result<Shared> {
+        postcard::from_bytes(&memory_file::read(file)?).map_err(io::Error::other)
+    }
+}

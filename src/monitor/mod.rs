@@ -1,0 +1,162 @@
+//! The monitor: root. It owns the listening sockets, the PTYs, the children and
+//! the audit log, and never reads a byte that came from the network.
+//!
+//! Its loop answers the relay's requests, starts session processes, and makes sure
+//! that each of them ends and is accounted for exactly once. It never blocks and
+//! never panics; a process that sends it what its state does not permit is ended.
+
+mod opening;
+mod serve;
+mod session;
+mod startup;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::stat::{Mode, umask};
+
+use crate::audit::event::Event;
+use crate::audit::syslog::{Log, SOCKET};
+use crate::config::{self, Config};
+use crate::ipc::{
+    ConnectionId, FromRelay, FromSession, Incoming, RelayLink, RelaySetup, Shared, ToRelay, ToSession,
+};
+use crate::sys::channel::Channel;
+use crate::sys::process::{self, DescriptorLimit, Process};
+use session::Session;
+use startup::Account;
+pub use startup::{Error, pam_service};
+
+/// The argument that starts our image as the relay.
+pub const RELAY_ROLE: &str = "--role=relay";
+/// The argument that starts our image as a session.
+pub const SESSION_ROLE: &str = "--role=session";
+
+/// How long past its deadline a session process may take to say so itself.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+/// How long a session process may take to end after a hang-up.
+const HANG_UP_GRACE: Duration = Duration::from_secs(15);
+/// How long all of them may take when the daemon stops.
+const STOP_GRACE: Duration = Duration::from_secs(7);
+/// How long the last audit lines are offered to syslog.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
+/// Pause before a relay that died is replaced.
+const RELAY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How the daemon was asked to run.
+#[derive(Debug)]
+pub struct Options {
+    /// The configuration in force, flags included.
+    pub config: Config,
+    /// The file it came from, or what stands for it in the log.
+    pub source: String,
+    /// Reads the configuration again, flags included.
+    pub config_path: Option<PathBuf>,
+    /// Audit lines also go to standard error.
+    pub stderr: bool,
+    /// Go into the background; write the process id to that file.
+    pub daemon: Option<Option<PathBuf>>,
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// What keeps it from serving, in words for the administrator.
+pub fn run(options: Options) -> Result<(), Error> {
+    process::close_on_exec_all();
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    let mut config = options.config;
+    let mut warnings = Vec::new();
+    let (service, warning) = pam_service(&config.login.pam_service);
+    config.login.pam_service = service;
+    warnings.extend(warning);
+    let (account, warning) = startup::relay_account(&config.user)?;
+    warnings.extend(warning);
+    let scratch = startup::run_directory(&config)?;
+    let listeners = startup::listen(&config.listen)?;
+    let pid_file = match &options.daemon {
+        Some(pid_file) => startup::detach(pid_file.as_deref())?,
+        None => None,
+    };
+    let mut log = Log::open(&config.audit.facility, Path::new(SOCKET), options.stderr);
+    let now = Instant::now();
+    log.write(&Event::ConfigRead { path: options.source.clone() }, now);
+    for text in warnings {
+        log.write(&Event::Warning { text }, now);
+    }
+    let failed = |error: io::Error| Error(format!("cannot start: {error}"));
+    let relay = RelayParts { account, scratch, listeners };
+    let mut monitor =
+        Monitor::new(config, options.source, options.config_path, relay, log).map_err(failed)?;
+    let cause = monitor.serve(now).map_err(|error| Error(format!("cannot go on: {error}")))?;
+    monitor.log.write(&Event::Stopped { cause }, Instant::now());
+    monitor.log.finish(LOG_PATIENCE);
+    drop(pid_file);
+    Ok(())
+}
+
+/// What every relay is started with.
+#[derive(Debug)]
+struct RelayParts {
+    account: Account,
+    scratch: PathBuf,
+    listeners: Vec<OwnedFd>,
+}
+
+struct Monitor {
+    config: Config,
+    source: String,
+    config_path: Option<PathBuf>,
+    shared: OwnedFd,
+    descriptors: DescriptorLimit,
+    log: Log,
+    poll: Poll,
+    signals: SignalFd,
+    parts: RelayParts,
+    relay: Option<(Process, RelayLink)>,
+    relay_again: Option<Instant>,
+    sessions: HashMap<ConnectionId, Session>,
+    /// Set while stopping: why, and until when.
+    stopping: Option<(String, Instant)>,
+}
+
+/// What a token of the event loop stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    Signals,
+    RelayLink,
+    RelayProcess,
+    SessionLink(ConnectionId),
+    SessionProcess(ConnectionId),
+}
+
+impl Watched {
+    fn token(self) -> Token {
+        let id = |id: ConnectionId| usize::try_from(id.0).unwrap_or(usize::MAX >> 2);
+        Token(match self {
+            Watched::Signals => 0,
+            Watched::RelayLink => 1,
+            Watched::RelayProcess => 2,
+            Watched::SessionLink(session) => (id(session) + 1) << 1,
+            Watched::SessionProcess(session) => (id(session) + 1) << 1 | 1,
+        })
+    }
+
+    fn of(token: Token) -> Watched {
+        let id = ConnectionId((token.0 >> 1).saturating_sub(1) as u64);
+        match token.0 {
+            0 => Watched::Signals,
+            1 => Watched::RelayLink,
+            2 => Watched::RelayProcess,
+            odd if odd & 1 == 1 => Watched::SessionProcess(id),
+            _ => Watched::SessionLink(id),
+        }
+    }
+}

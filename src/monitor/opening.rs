@@ -1,0 +1,118 @@
+//! Making a session: the checks that the relay's word is not enough for, the
+//! PTY, and the session process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use super::session::{Session, Stage};
+use super::{KILL_GRACE, Monitor};
+use crate::audit::event::Via;
+use crate::config::UnreservedPort;
+use crate::ipc::{HandshakeFields, SessionLink, SessionStart, ToSession};
+use crate::sys::channel::Channel;
+use crate::sys::process::Process;
+use crate::sys::{pty, socket};
+use crate::trust::world::reserved;
+use crate::wire::handshake::Handshake;
+
+/// Why there is no session: what the client is told, and what the log is told.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) message: String,
+    pub(super) reason: String,
+}
+
+impl Refusal {
+    fn of(peer: SocketAddr, message: &str, reason: impl Into<String>) -> Refusal {
+        Refusal { peer: Some(peer), message: message.to_owned(), reason: reason.into() }
+    }
+}
+
+impl Monitor {
+    /// Makes the session of a client, and returns it with the PTY's leader for the relay.
+    pub(super) fn open_session(
+        &self,
+        client: OwnedFd,
+        via: Via,
+        fields: HandshakeFields,
+        now: Instant,
+    ) -> Result<(Session, OwnedFd), Refusal> {
+        let peer = socket::peer(client.as_fd()).map_err(|error| Refusal {
+            peer: None,
+            message: "Try again".to_owned(),
+            reason: format!("the client has gone before its session began: {error}"),
+        })?;
+        self.permit(&client, peer, &fields)?;
+        let pty = pty::open().map_err(|error| {
+            let none_left = [Errno::ENOSPC, Errno::ENOENT].map(|errno| errno as i32);
+            let message = if error.raw_os_error().is_some_and(|code| none_left.contains(&code)) {
+                "Out of ptys"
+            } else {
+                "Try again"
+            };
+            Refusal::of(peer, message, format!("no terminal for the session: {error}"))
+        })?;
+        let shortage = |error: io::Error| {
+            Refusal::of(peer, "Try again", format!("no process or descriptor for the session: {error}"))
+        };
+        let for_relay = socket::duplicate(&pty.leader).map_err(shortage)?;
+        let start = SessionStart {
+            peer,
+            via,
+            fields,
+            tty: pty.name.clone(),
+            descriptors: (self.descriptors.soft, self.descriptors.hard),
+        };
+        let (process, link) = self.start_process(start, pty.follower).map_err(shortage)?;
+        let session = Session {
+            peer,
+            tty: pty.name,
+            process,
+            link,
+            ends: Some((pty.leader, client)),
+            stage: Stage::LoggingIn { reported: false },
+            deadline: Some(now + self.config.limits.login + KILL_GRACE),
+            finished: None,
+            ended: None,
+            closed: None,
+        };
+        Ok((session, for_relay))
+    }
+
+    /// What can be said of a client before it costs a process.
+    fn permit(&self, client: &OwnedFd, peer: SocketAddr, fields: &HandshakeFields) -> Result<(), Refusal> {
+        if socket::has_ip_options(client.as_fd()).unwrap_or(true) {
+            return Err(Refusal::of(peer, "Permission denied", "the connection carries IP options"));
+        }
+        if !reserved(peer.port()) && self.config.login.unreserved_port == UnreservedPort::Refuse {
+            return Err(Refusal::of(peer, "Permission denied", "the source port is not a reserved one"));
+        }
+        if self.sessions.len() >= usize::try_from(self.config.limits.sessions).unwrap_or(usize::MAX) {
+            return Err(Refusal::of(peer, "Try again", "too many sessions"));
+        }
+        // The relay checked it, but the relay is not to be trusted.
+        Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
+            .map(|_| ())
+            .map_err(|refusal| Refusal::of(peer, refusal.message(), refusal.to_string()))
+    }
+
+    fn start_process(&self, start: SessionStart, follower: OwnedFd) -> io::Result<(Process, SessionLink)> {
+        let (ours, theirs) = Channel::pair()?;
+        let shared = self.shared.try_clone()?;
+        let process = Process::start_role(super::SESSION_ROLE, theirs)?;
+        let mut link = SessionLink::new(ours);
+        let begun =
+            link.set_nonblocking().and_then(|()| link.send(&ToSession::Start(start), vec![follower, shared]));
+        if let Err(error) = begun {
+            // Nobody else will ever know of it.
+            process.end();
+            return Err(error);
+        }
+        Ok((process, link))
+    }
+}

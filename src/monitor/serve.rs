@@ -1,0 +1,387 @@
+//! The monitor's loop: who said what, what is due, what is over.
+
+use super::*;
+
+/// Messages taken from one process in one turn.
+const MESSAGES: usize = 64;
+
+impl Monitor {
+    pub(super) fn new(
+        config: Config,
+        source: String,
+        config_path: Option<PathBuf>,
+        parts: RelayParts,
+        log: Log,
+    ) -> io::Result<Monitor> {
+        let poll = Poll::new()?;
+        let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+        let signals = process::receive_signals(&signals)?;
+        poll.registry().register(
+            &mut SourceFd(&signals.as_raw_fd()),
+            Watched::Signals.token(),
+            Interest::READABLE,
+        )?;
+        let shared = Shared { config: config.clone(), source: source.clone() }.store()?;
+        let descriptors = process::raise_descriptor_limit()?;
+        let (relay, relay_again, stopping) = (None, None, None);
+        let sessions = HashMap::new();
+        let mut monitor = Monitor {
+            config,
+            source,
+            config_path,
+            shared,
+            descriptors,
+            log,
+            poll,
+            signals,
+            parts,
+            relay,
+            relay_again,
+            sessions,
+            stopping,
+        };
+        monitor.start_relay()?;
+        Ok(monitor)
+    }
+
+    /// Serves; returns why it ended.
+    pub(super) fn serve(&mut self, now: Instant) -> io::Result<String> {
+        let started = Event::Started {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: self.config.listen.clone(),
+        };
+        self.log.write(&started, now);
+        let mut events = Events::with_capacity(256);
+        loop {
+            if let Some((cause, _)) = &self.stopping
+                && self.sessions.is_empty()
+            {
+                return Ok(cause.clone());
+            }
+            match self.poll.poll(&mut events, self.patience()) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            let now = Instant::now();
+            for event in &events {
+                match Watched::of(event.token()) {
+                    Watched::Signals => self.hear_signals(now),
+                    Watched::RelayLink => self.hear_relay(now),
+                    Watched::RelayProcess => self.bury_relay(now),
+                    Watched::SessionLink(id) => self.hear_session(id, now),
+                    Watched::SessionProcess(id) => self.bury_session(id, now),
+                }
+            }
+            self.expire(now)?;
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        let sessions = self.sessions.values().filter_map(|session| session.deadline);
+        let others = [self.log.retry_at(), self.relay_again, self.stopping.as_ref().map(|(_, time)| *time)];
+        let next = sessions.chain(others.into_iter().flatten()).min()?;
+        // One more millisecond: poll rounds down, and would find nothing due.
+        Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+    }
+
+    fn expire(&mut self, now: Instant) -> io::Result<()> {
+        if self.log.retry_at().is_some_and(|time| time <= now) {
+            self.log.retry(now);
+        }
+        if self.relay_again.is_some_and(|time| time <= now) {
+            self.relay_again = None;
+            self.start_relay()?;
+        }
+        for session in self.sessions.values_mut() {
+            if session.deadline.is_some_and(|time| time <= now) {
+                session.deadline = None;
+                session.process.kill();
+            }
+        }
+        if let Some((_, latest)) = &self.stopping
+            && *latest <= now
+        {
+            // The relay cannot report any more; what it would say is unknown.
+            for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+                self.close_session(id, (0, 0), now);
+                self.end_process(id, now);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_relay(&mut self) -> io::Result<()> {
+        let (ours, theirs) = Channel::pair()?;
+        let process = Process::start_role(RELAY_ROLE, theirs)?;
+        let mut link = RelayLink::new(ours);
+        link.set_nonblocking()?;
+        let limits = &self.config.limits;
+        let setup = RelaySetup {
+            scratch: self.parts.scratch.clone(),
+            uid: self.parts.account.uid,
+            gid: self.parts.account.gid,
+            sessions: limits.sessions,
+            per_source: limits.per_source,
+            handshake: limits.handshake,
+            idle: limits.idle,
+        };
+        let listeners = self.parts.listeners.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>()?;
+        link.send(&ToRelay::Setup(setup), listeners)?;
+        let registry = self.poll.registry();
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut SourceFd(&link.as_raw_fd()), Watched::RelayLink.token(), both)?;
+        registry.register(
+            &mut SourceFd(&process.as_raw_fd()),
+            Watched::RelayProcess.token(),
+            Interest::READABLE,
+        )?;
+        self.relay = Some((process, link));
+        Ok(())
+    }
+
+    fn hear_signals(&mut self, now: Instant) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            match Signal::try_from(number) {
+                Ok(Signal::SIGHUP) => self.reload(now),
+                Ok(signal) => self.stop(signal.as_str(), now),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Reads the configuration again. A bad one changes nothing.
+    fn reload(&mut self, now: Instant) {
+        let Some(path) = self.config_path.clone() else { return };
+        let outcome = config::load(&path).map_err(|error| error.to_string()).and_then(|mut config| {
+            // The listeners are open, and so is the relay: those keys need a restart.
+            config.listen.clone_from(&self.config.listen);
+            config.user.clone_from(&self.config.user);
+            config.control.clone_from(&self.config.control);
+            config.login.pam_service = pam_service(&config.login.pam_service).0;
+            let shared = Shared { config: config.clone(), source: self.source.clone() };
+            shared.store().map(|file| (config, file)).map_err(|error| error.to_string())
+        });
+        let path = path.display().to_string();
+        let event = match outcome {
+            Ok((config, shared)) => {
+                self.config = config;
+                self.shared = shared;
+                Event::ConfigRead { path }
+            }
+            Err(error) => Event::ConfigRefused { path, error },
+        };
+        self.log.write(&event, now);
+    }
+
+    fn stop(&mut self, cause: &str, now: Instant) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some((cause.to_owned(), now + STOP_GRACE));
+        self.parts.listeners.clear();
+        self.tell_relay(&ToRelay::Stop, Vec::new());
+        for session in self.sessions.values_mut() {
+            let _ = session.link.send(&ToSession::HangUp, Vec::new());
+        }
+    }
+
+    fn hear_relay(&mut self, now: Instant) {
+        if let Some((_, link)) = &mut self.relay
+            && link.flush().is_err()
+        {
+            return self.end_relay("it does not read", now);
+        }
+        loop {
+            let Some((_, link)) = &mut self.relay else { return };
+            match link.receive() {
+                Ok(Incoming::Message(message, descriptors)) => {
+                    if let Err(offence) = self.obey(message, descriptors, now) {
+                        return self.end_relay(offence, now);
+                    }
+                }
+                // Its process descriptor tells the rest.
+                Ok(Incoming::Nothing | Incoming::Closed) => return,
+                Err(_) => return self.end_relay("it sent what is no message", now),
+            }
+        }
+    }
+
+    fn obey(
+        &mut self,
+        message: FromRelay,
+        mut descriptors: Vec<OwnedFd>,
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        match message {
+            FromRelay::Connection { peer, via } => self.log.write(&Event::Connection { peer, via }, now),
+            FromRelay::Refused { peer, reason } => {
+                self.log.write(&Event::Refused { peer, reason, count: 1 }, now);
+            }
+            FromRelay::Open { id, via, fields } => {
+                let (Some(client), true) = (descriptors.pop(), descriptors.is_empty()) else {
+                    return Err("it asked for a session without a socket");
+                };
+                if self.sessions.contains_key(&id) {
+                    return Err("it asked for the same session twice");
+                }
+                match self.open_session(client, via, fields, now) {
+                    Ok((session, leader)) => self.enter(id, session, leader, now),
+                    Err(refusal) => {
+                        if let Some(peer) = refusal.peer {
+                            self.log.write(&Event::Refused { peer, reason: refusal.reason, count: 1 }, now);
+                        }
+                        self.tell_relay(&ToRelay::Refused(id, refusal.message), Vec::new());
+                    }
+                }
+            }
+            FromRelay::Closed { id, bytes_in, bytes_out } => {
+                self.close_session(id, (bytes_in, bytes_out), now)
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, id: ConnectionId, session: Session, leader: OwnedFd, now: Instant) {
+        let registry = self.poll.registry();
+        let watched = registry
+            .register(
+                &mut SourceFd(&session.link.as_raw_fd()),
+                Watched::SessionLink(id).token(),
+                Interest::READABLE,
+            )
+            .and_then(|()| {
+                registry.register(
+                    &mut SourceFd(&session.process.as_raw_fd()),
+                    Watched::SessionProcess(id).token(),
+                    Interest::READABLE,
+                )
+            });
+        if let Err(error) = watched {
+            let reason = format!("the session cannot be watched: {error}");
+            self.log.write(&Event::Refused { peer: session.peer, reason, count: 1 }, now);
+            session.process.end();
+            self.tell_relay(&ToRelay::Refused(id, "Try again".to_owned()), Vec::new());
+            return;
+        }
+        self.sessions.insert(id, session);
+        self.tell_relay(&ToRelay::Opened(id), vec![leader]);
+    }
+
+    pub(super) fn tell_relay(&mut self, message: &ToRelay, descriptors: Vec<OwnedFd>) {
+        if let Some((process, link)) = &mut self.relay
+            && link.send(message, descriptors).is_err()
+        {
+            // Dead, or as good as dead: its process descriptor brings the rest about.
+            process.kill();
+        }
+    }
+
+    fn end_relay(&mut self, offence: &str, now: Instant) {
+        if let Some((process, _)) = &self.relay {
+            self.log.write(&Event::Warning { text: format!("the relay is ended: {offence}") }, now);
+            process.kill();
+        }
+    }
+
+    /// The relay has ended. Its sessions end with it; another one takes its place.
+    fn bury_relay(&mut self, now: Instant) {
+        let Some((process, link)) = &self.relay else { return };
+        let Ok(Some(end)) = process.try_wait() else { return };
+        let registry = self.poll.registry();
+        let _ = registry.deregister(&mut SourceFd(&link.as_raw_fd()));
+        let _ = registry.deregister(&mut SourceFd(&process.as_raw_fd()));
+        self.relay = None;
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.close_session(id, (0, 0), now);
+        }
+        if self.stopping.is_none() {
+            let text =
+                format!("the relay ended ({end:?}) and took its sessions with it; another one is started");
+            self.log.write(&Event::Warning { text }, now);
+            self.relay_again = Some(now + RELAY_PAUSE);
+        }
+    }
+
+    fn hear_session(&mut self, id: ConnectionId, now: Instant) {
+        for _ in 0..MESSAGES {
+            let Some(session) = self.sessions.get_mut(&id) else { return };
+            let offence = match session.link.receive() {
+                Ok(Incoming::Message(FromSession::Event(event), _)) => match session.note(&event, now) {
+                    Ok(()) => {
+                        let (peer, tty) = (session.peer, session.tty.clone());
+                        self.log.write(&Event::Login { peer, tty, event }, now);
+                        continue;
+                    }
+                    Err(offence) => offence,
+                },
+                Ok(Incoming::Message(FromSession::Finished(end), _)) => {
+                    if session.finished.replace(end).is_none() {
+                        continue;
+                    }
+                    "it finished twice"
+                }
+                Ok(Incoming::Nothing | Incoming::Closed) => return,
+                Err(_) => "it sent what is no message",
+            };
+            session.process.kill();
+            self.log.write(&Event::Warning { text: format!("a session process is ended: {offence}") }, now);
+            return;
+        }
+    }
+
+    /// The relay has closed the connection, so nobody sits at the terminal any more.
+    fn close_session(&mut self, id: ConnectionId, bytes: (u64, u64), now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.closed.is_none() {
+            session.closed = Some(bytes);
+        }
+        session.ends = None;
+        if session.ended.is_none() {
+            let _ = session.link.send(&ToSession::HangUp, Vec::new());
+            session.deadline = Some(now + HANG_UP_GRACE);
+        }
+        self.forget_if_over(id, now);
+    }
+
+    fn bury_session(&mut self, id: ConnectionId, now: Instant) {
+        // What it said last is heard first.
+        self.hear_session(id, now);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.ended.is_some() {
+            return;
+        }
+        let Ok(Some(end)) = session.process.try_wait() else { return };
+        session.ended = Some((now, end));
+        session.deadline = None;
+        session.ends = None;
+        let registry = self.poll.registry();
+        let _ = registry.deregister(&mut SourceFd(&session.link.as_raw_fd()));
+        let _ = registry.deregister(&mut SourceFd(&session.process.as_raw_fd()));
+        self.tell_relay(&ToRelay::Ended(id), Vec::new());
+        self.forget_if_over(id, now);
+    }
+
+    /// At the end of the daemon's patience.
+    fn end_process(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(session) = self.sessions.remove(&id) {
+            let mut session = session;
+            session.ended = Some((now, process::End::Signaled(Signal::SIGKILL as i32)));
+            if let Some(event) = session.epitaph() {
+                self.log.write(&event, now);
+            }
+            session.process.end();
+        }
+    }
+
+    fn forget_if_over(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(session) = self.sessions.get(&id)
+            && session.is_over()
+        {
+            if let Some(event) = session.epitaph() {
+                self.log.write(&event, now);
+            }
+            self.sessions.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Which login records are written, and when: `[audit] records`.
+//!
+//! PAM modules such as pam_lastlog write wtmp on their own. What is there already
+//! is not written again.
+
+use std::fs::OpenOptions;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::config::Records;
+use crate::sys::records::{self, BTMP, Kind, Mark, Record, UTMP, WTMP};
+
+/// Who sits where.
+#[derive(Debug, Clone)]
+pub struct Sitting<'a> {
+    /// The terminal's name without `/dev/`.
+    pub line: &'a str,
+    /// The account.
+    pub user: &'a str,
+    /// The client's confirmed name, or its address.
+    pub host: &'a str,
+    /// The client's address.
+    pub address: IpAddr,
+    /// The process that stands for the session.
+    pub pid: u32,
+}
+
+/// A moment, to tell what PAM wrote from what was there before.
+#[must_use]
+pub fn now() -> Mark {
+    records::mark(WTMP)
+}
+
+/// Somebody logged in. `since` was taken before PAM opened the session.
+pub fn login(policy: Records, sitting: &Sitting, since: Mark) {
+    write(policy, sitting, Kind::Login, since);
+}
+
+/// Somebody logged out. `since` was taken before PAM closed the session.
+pub fn logout(policy: Records, sitting: &Sitting, since: Mark) {
+    write(policy, sitting, Kind::Logout, since);
+}
+
+/// Somebody failed to log in. Only for accounts that exist: another name may be a
+/// mistyped password.
+pub fn failure(policy: Records, sitting: &Sitting) {
+    if wanted(policy, BTMP, 0o660) {
+        records::append(BTMP, &record(sitting, Kind::Attempt));
+    }
+}
+
+fn write(policy: Records, sitting: &Sitting, kind: Kind, since: Mark) {
+    let mut entry = record(sitting, kind);
+    if wanted(policy, UTMP, 0o664) {
+        // Best effort: a login is not refused for want of a record.
+        let _ = records::write_utmp(&entry);
+    }
+    if wanted(policy, WTMP, 0o664) && !records::has_since(WTMP, since, sitting.line, kind) {
+        if kind == Kind::Logout {
+            // last(1) knows a logout by its empty name.
+            (entry.user, entry.host) = ("", "");
+        }
+        records::append(WTMP, &entry);
+    }
+}
+
+fn record<'a>(sitting: &Sitting<'a>, kind: Kind) -> Record<'a> {
+    let Sitting { line, user, host, address, pid } = *sitting;
+    Record { line, user, host, address, pid, kind }
+}
+
+/// Whether a file is written; it is made when the administrator insists on it.
+fn wanted(policy: Records, file: &str, mode: u32) -> bool {
+    match policy {
+        Records::No => false,
+        Records::Auto => Path::new(file).exists(),
+        Records::Yes => OpenOptions::new().append(true).create(true).mode(mode).open(file).is_ok(),
+    }
+}

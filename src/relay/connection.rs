@@ -1,0 +1,265 @@
+//! One client's connection from accept to close: the phases and what leads from
+//! one to the next.
+//!
+//! ```text
+//! Handshake ──ok──▶ Opening ──opened──▶ Live ──ended, last output sent──▶ Closing ──▶ (gone)
+//!     └──refused──────┴──refused────────────────────────────────────────────▲
+//! ```
+//! A client that goes, or a connection that breaks, ends every phase at once.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::ends::{Client, Terminal};
+use super::live::{ClientSide, Fate, Live, Scratch};
+use crate::wire::answer;
+use crate::wire::handshake::{self, Handshake, Progress};
+
+/// How long a client may take to close after us.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much a client may still send while we close.
+const LINGER_BYTES: usize = 1024 * 1024;
+/// Bytes read at once during a handshake: what follows it stays small.
+const HANDSHAKE_READ: usize = 1024;
+/// How long the monitor may take to answer; it never should.
+const OPENING: Duration = Duration::from_secs(30);
+
+/// A connection. `C` and `T` are its ends.
+#[derive(Debug)]
+pub struct Connection<C, T> {
+    client: ClientSide<C>,
+    phase: Phase<T>,
+    idle: Duration,
+    /// What ended sessions moved, when the terminal is gone already.
+    bytes_in: u64,
+}
+
+#[derive(Debug)]
+enum Phase<T> {
+    /// Waiting for the handshake, until then.
+    Handshake(Box<handshake::Decoder>, Instant),
+    /// Waiting for the monitor; these bytes came behind the handshake.
+    Opening(Vec<u8>, Instant),
+    /// A session.
+    Live(Box<Live<T>>),
+    /// Sending what is left, then waiting for the client to close.
+    Closing { told: bool, heard: bool, budget: usize, latest: Instant },
+}
+
+/// What a turn leads to outside of the connection.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing.
+    None,
+    /// The handshake is complete: ask for a session.
+    Open(Handshake),
+    /// The handshake was refused, or did not come; for the log.
+    Refused(String),
+    /// The session's part is over (the connection may linger).
+    Finished,
+    /// The connection is at its end: drop it.
+    Gone,
+}
+
+/// What came of a turn.
+#[derive(Debug)]
+pub struct Turn {
+    /// What it leads to.
+    pub outcome: Outcome,
+    /// There is more to do at once.
+    pub again: bool,
+    /// Look at it again then, even if nothing happens.
+    pub wake: Option<Instant>,
+}
+
+/// What an event loop learned of the two ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// There may be something to read.
+    pub readable: bool,
+    /// There may be room to write.
+    pub writable: bool,
+    /// The client sent its end of stream, or the connection broke.
+    pub hung_up: bool,
+    /// The terminal has a change of state to tell.
+    pub changed: bool,
+}
+
+impl<C: Client, T: Terminal> Connection<C, T> {
+    /// A client that has just connected.
+    pub fn new(client: C, handshake: Duration, idle: Duration, now: Instant) -> Self {
+        let phase = Phase::Handshake(Box::new(handshake::Decoder::new()), now + handshake);
+        Connection { client: ClientSide::new(client), phase, idle, bytes_in: 0 }
+    }
+
+    /// A client that is turned away at the door.
+    pub fn refused(client: C, message: &str, now: Instant) -> Self {
+        let phase = Phase::Closing { told: false, heard: false, budget: LINGER_BYTES, latest: now + LINGER };
+        let mut connection =
+            Connection { client: ClientSide::new(client), phase, idle: Duration::ZERO, bytes_in: 0 };
+        connection.client.outgoing.push(&answer::refusal(message, true));
+        connection
+    }
+
+    /// The client's end, e.g. to duplicate its descriptor.
+    pub fn client(&mut self) -> &mut C {
+        &mut self.client.io
+    }
+
+    /// Bytes from the client to the terminal, and back.
+    pub fn bytes(&self) -> (u64, u64) {
+        let live = if let Phase::Live(live) = &self.phase { live.bytes_in } else { 0 };
+        (self.bytes_in + live, self.client.bytes_out)
+    }
+
+    /// Notes what the event loop learned of the client's end.
+    pub fn client_ready(&mut self, ready: Ready) {
+        self.client.readable |= ready.readable || ready.hung_up;
+        self.client.writable |= ready.writable;
+        self.client.hung_up |= ready.hung_up;
+    }
+
+    /// Notes what the event loop learned of the terminal's end.
+    pub fn terminal_ready(&mut self, ready: Ready) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.readable |= ready.readable;
+            live.writable |= ready.writable;
+            live.changed |= ready.changed;
+        }
+    }
+
+    /// The monitor made the session: answers the client and begins to relay.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn opened(&mut self, terminal: T, now: Instant) -> io::Result<()> {
+        if let Phase::Opening(early, _) = &mut self.phase {
+            let early = std::mem::take(early);
+            // A write of its own: some clients want to read exactly this byte first.
+            self.client.send(&[answer::SUCCESS])?;
+            self.client.bytes_out = 0;
+            self.phase = Phase::Live(Box::new(Live::new(terminal, &early, self.idle, now)));
+        }
+        Ok(())
+    }
+
+    /// The monitor will not make a session.
+    pub fn refuse(&mut self, message: &str, now: Instant) {
+        if let Phase::Opening(..) = self.phase {
+            self.client.outgoing.push(&answer::refusal(message, true));
+            self.close(now);
+        }
+    }
+
+    /// The session process has ended.
+    pub fn session_ended(&mut self, now: Instant) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.session_ended(now);
+        }
+    }
+
+    /// Whether there is a session or one is being made.
+    pub fn has_session(&self) -> bool {
+        matches!(self.phase, Phase::Opening(..) | Phase::Live(_))
+    }
+
+    /// Does what can be done now, within bounds.
+    pub fn turn(&mut self, scratch: &mut Scratch, now: Instant) -> Turn {
+        let outcome = match self.step(scratch, now) {
+            Ok(outcome) => outcome,
+            Err(error) if matches!(self.phase, Phase::Handshake(..)) => {
+                self.close(now);
+                Outcome::Refused(format!("the connection broke during the handshake: {error}"))
+            }
+            Err(_) => Outcome::Gone,
+        };
+        let (again, wake) = match &self.phase {
+            Phase::Handshake(_, latest) => (self.client.readable, Some(*latest)),
+            Phase::Opening(_, latest) => (false, Some(*latest)),
+            Phase::Live(live) => (live.has_work(&self.client, now), live.wake_at(now)),
+            Phase::Closing { told, heard, latest, .. } => {
+                let work = (!told && self.client.writable) || (!heard && self.client.readable);
+                (work, Some(*latest))
+            }
+        };
+        Turn { outcome, again, wake }
+    }
+
+    fn step(&mut self, scratch: &mut Scratch, now: Instant) -> io::Result<Outcome> {
+        match &mut self.phase {
+            Phase::Handshake(..) => self.handshake(scratch, now),
+            Phase::Opening(_, latest) => Ok(if *latest <= now { Outcome::Gone } else { Outcome::None }),
+            Phase::Live(live) => match live.turn(&mut self.client, scratch, now)? {
+                Fate::Lives => Ok(Outcome::None),
+                Fate::Gone => Ok(Outcome::Gone),
+                Fate::Finished => {
+                    self.close(now);
+                    Ok(Outcome::Finished)
+                }
+            },
+            Phase::Closing { .. } => self.linger(scratch, now),
+        }
+    }
+
+    fn handshake(&mut self, scratch: &mut Scratch, now: Instant) -> io::Result<Outcome> {
+        let Phase::Handshake(decoder, latest) = &mut self.phase else { return Ok(Outcome::None) };
+        if *latest <= now {
+            return Ok(self.refuse_handshake("Handshake timed out", "no handshake in time".to_owned(), now));
+        }
+        let room = &mut scratch.bytes[..HANDSHAKE_READ];
+        let outcome = match self.client.read(room)? {
+            None => Ok(Progress::More),
+            Some(0) => {
+                self.close(now);
+                return Ok(Outcome::Refused("the client left during the handshake".to_owned()));
+            }
+            Some(count) => decoder.push(&room[..count]).map(|progress| match progress {
+                Progress::Done { handshake, consumed } => {
+                    let early = room[consumed..count].to_vec();
+                    self.phase = Phase::Opening(early, now + OPENING);
+                    Progress::Done { handshake, consumed }
+                }
+                Progress::More => Progress::More,
+            }),
+        };
+        // It may have held a password.
+        room.fill(0);
+        match outcome {
+            Ok(Progress::More) => Ok(Outcome::None),
+            Ok(Progress::Done { handshake, .. }) => Ok(Outcome::Open(handshake)),
+            Err(refusal) => Ok(self.refuse_handshake(refusal.message(), refusal.to_string(), now)),
+        }
+    }
+
+    fn refuse_handshake(&mut self, message: &str, reason: String, now: Instant) -> Outcome {
+        self.client.outgoing.push(&answer::refusal(message, true));
+        self.close(now);
+        Outcome::Refused(reason)
+    }
+
+    /// Lets go of the terminal, which hangs it up, and begins to close.
+    fn close(&mut self, now: Instant) {
+        self.bytes_in = self.bytes().0;
+        self.phase = Phase::Closing { told: false, heard: false, budget: LINGER_BYTES, latest: now + LINGER };
+    }
+
+    /// Sends what is left, says so, then reads until the client closes: a close
+    /// with unread input would reach the client as a reset and could destroy what
+    /// it has not read yet.
+    fn linger(&mut self, scratch: &mut Scratch, now: Instant) -> io::Result<Outcome> {
+        let Phase::Closing { told, heard, budget, latest } = &mut self.phase else {
+            return Ok(Outcome::None);
+        };
+        self.client.flush()?;
+        if self.client.outgoing.is_empty() && !*told {
+            *told = true;
+            self.client.io.shutdown_write();
+        }
+        if !*heard && let Some(count) = self.client.read(&mut scratch.bytes)? {
+            *heard = count == 0;
+            *budget = budget.saturating_sub(count);
+        }
+        let over = (*told && *heard) || *budget == 0 || *latest <= now;
+        Ok(if over { Outcome::Gone } else { Outcome::None })
+    }
+}

@@ -1,0 +1,161 @@
+//! The two ends of a connection: the client's TCP socket and the PTY's leader.
+//!
+//! Behind traits, so that the simulation can stand in for both with short reads,
+//! full queues and resets in every place.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use crate::sys::pty::{self, Leader, Packet};
+use crate::sys::socket;
+use crate::wire::window::WindowSize;
+
+/// The client's end. All calls return at once, with `WouldBlock` where they
+/// would have to wait.
+pub trait Client {
+    /// Reads; 0 is the end of what the client sends.
+    ///
+    /// # Errors
+    /// Those of read(2).
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes as much as fits.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Sends one byte as urgent data.
+    ///
+    /// # Errors
+    /// Those of send(2).
+    fn write_urgent(&mut self, byte: u8) -> io::Result<()>;
+    /// Bytes sent and not yet acknowledged.
+    fn unacknowledged(&self) -> usize;
+    /// Says that nothing more comes.
+    fn shutdown_write(&mut self);
+}
+
+/// The terminal's end.
+pub trait Terminal {
+    /// Reads output, or a change of the terminal's state.
+    ///
+    /// # Errors
+    /// `EIO` when no follower is open.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Packet>;
+    /// Writes input.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Sets the window size.
+    fn resize(&mut self, size: WindowSize);
+}
+
+/// A client's socket that the event loop watches.
+///
+/// Watching ends explicitly: the monitor holds a duplicate, and as long as one
+/// lives epoll(7) would go on reporting a descriptor that is closed here.
+#[derive(Debug)]
+pub struct WatchedClient {
+    stream: TcpStream,
+    registry: Rc<Registry>,
+}
+
+impl WatchedClient {
+    /// Has the socket watched under this token.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn new(mut stream: TcpStream, registry: &Rc<Registry>, token: Token) -> io::Result<Self> {
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(WatchedClient { stream, registry: Rc::clone(registry) })
+    }
+
+    /// A second descriptor for the socket.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.stream.as_fd().try_clone_to_owned()
+    }
+}
+
+impl Drop for WatchedClient {
+    fn drop(&mut self) {
+        let _ = self.registry.deregister(&mut self.stream);
+    }
+}
+
+impl Client for WatchedClient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn write_urgent(&mut self, byte: u8) -> io::Result<()> {
+        socket::send_urgent(self.stream.as_fd(), byte)
+    }
+
+    fn unacknowledged(&self) -> usize {
+        socket::unacknowledged(self.stream.as_fd())
+    }
+
+    fn shutdown_write(&mut self) {
+        // It fails when the client has gone already, which is as good.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// A PTY's leader that the event loop watches; like [`WatchedClient`].
+#[derive(Debug)]
+pub struct WatchedTerminal {
+    leader: Leader,
+    registry: Rc<Registry>,
+}
+
+impl WatchedTerminal {
+    /// Has the leader watched under this token.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn new(leader: Leader, registry: &Rc<Registry>, token: Token) -> io::Result<Self> {
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        registry.register(&mut SourceFd(&leader.as_fd().as_raw_fd()), token, interest)?;
+        Ok(WatchedTerminal { leader, registry: Rc::clone(registry) })
+    }
+}
+
+impl Drop for WatchedTerminal {
+    fn drop(&mut self) {
+        let _ = self.registry.deregister(&mut SourceFd(&self.leader.as_fd().as_raw_fd()));
+    }
+}
+
+impl Terminal for WatchedTerminal {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Packet> {
+        self.leader.read(buffer)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.leader.write(bytes)
+    }
+
+    fn resize(&mut self, size: WindowSize) {
+        let size = libc::winsize {
+            ws_row: size.rows,
+            ws_col: size.columns,
+            ws_xpixel: size.x_pixels,
+            ws_ypixel: size.y_pixels,
+        };
+        // It fails when the terminal has hung up, and then nobody looks at its size.
+        let _ = pty::resize(self.leader.as_fd(), &size);
+    }
+}

@@ -1,0 +1,489 @@
+//! A session with its terminal: what one turn of the loop does for it.
+//!
+//! Input goes client → window decoder → terminal, output terminal → client, and
+//! the terminal's changes of state become urgent bytes. Each turn does a bounded
+//! amount of work and holds at most one buffer of unsent bytes each way: a side
+//! that does not take its bytes stops the reading of the other.
+
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+use super::ends::{Client, Terminal};
+use super::queue::Queue;
+use crate::sys::pty::{self, Packet};
+use crate::wire::urgent::{FlowControl, Next, Pacer};
+use crate::wire::window;
+
+/// The most bytes one turn moves each way.
+pub(super) const TURN: usize = 64 * 1024;
+/// One read of a terminal gives no more than this; less room is not worth a call.
+const TERMINAL_READ: usize = 4096;
+/// A read that gave less than this has emptied the terminal (tty(4) keeps 4 KiB).
+const SHORT_READ: usize = 1024;
+/// What a terminal can hold when its session ends: the kernel's buffer limit of
+/// 64 KiB and the line discipline's 4 KiB, rounded up. More than this behind the
+/// end comes from a background job.
+const LAST_OUTPUT: usize = 128 * 1024;
+/// How long the last output may stand still before it is given up.
+const STANDSTILL: Duration = Duration::from_secs(10);
+/// How long the last output may take in all.
+const LAST_OUTPUT_TIME: Duration = Duration::from_secs(120);
+/// How long input of a client that has gone is offered to the terminal.
+const LAST_INPUT_TIME: Duration = Duration::from_secs(2);
+/// When urgent data found no room, look again.
+const URGENT_RETRY: Duration = Duration::from_millis(10);
+
+/// Room for one turn's bytes, shared by all sessions.
+#[derive(Debug)]
+pub struct Scratch {
+    pub(super) bytes: Vec<u8>,
+    decoded: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch { bytes: vec![0; TURN], decoded: Vec::with_capacity(TURN + 16) }
+    }
+}
+
+/// The client's end and what is known of it.
+#[derive(Debug)]
+pub(super) struct ClientSide<C> {
+    pub(super) io: C,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    /// The kernel has the end of the client's stream: a short read is not the last.
+    pub(super) hung_up: bool,
+    pub(super) outgoing: Queue,
+    pub(super) bytes_out: u64,
+}
+
+impl<C: Client> ClientSide<C> {
+    pub(super) fn new(io: C) -> Self {
+        let outgoing = Queue::default();
+        ClientSide { io, readable: true, writable: true, hung_up: false, outgoing, bytes_out: 0 }
+    }
+
+    /// Reads once; `None` when there is nothing now.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if !self.readable {
+            return Ok(None);
+        }
+        match self.io.read(buffer) {
+            Ok(count) => {
+                // A short read has emptied the socket, and the next byte makes a new
+                // event; but the end of the stream may have made its event already.
+                self.readable = count == buffer.len() || self.hung_up;
+                Ok(Some(count))
+            }
+            Err(error) if is_not_now(&error) => {
+                self.readable = error.kind() == ErrorKind::Interrupted;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends what waits, then these bytes; what the client does not take waits.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.flush()?;
+        let mut rest = bytes;
+        while self.outgoing.is_empty() && self.writable && !rest.is_empty() {
+            rest = &rest[self.write(rest)?..];
+        }
+        if !rest.is_empty() {
+            self.outgoing.push(rest);
+        }
+        Ok(())
+    }
+
+    /// Sends what waits, as far as the client takes it.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while self.writable && !self.outgoing.is_empty() {
+            let queue = std::mem::take(&mut self.outgoing);
+            let sent = self.write(queue.front());
+            self.outgoing = queue;
+            self.outgoing.consume(sent?);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.io.write(bytes) {
+            Ok(count) => {
+                self.bytes_out += count as u64;
+                Ok(count)
+            }
+            Err(error) if is_not_now(&error) => {
+                self.writable = error.kind() == ErrorKind::Interrupted;
+                Ok(0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_not_now(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// The terminal's end, and what lies between it and the client.
+#[derive(Debug)]
+pub(super) struct Live<T> {
+    terminal: T,
+    /// Whether the terminal may have output, take input, or have changed state.
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    pub(super) changed: bool,
+    to_terminal: Queue,
+    window: window::Decoder,
+    pacer: Pacer,
+    input: Input,
+    output: Output,
+    pub(super) bytes_in: u64,
+    last_activity: Instant,
+    idle: Duration,
+}
+
+/// How far the client's stream has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    Flowing,
+    /// The client sends no more; what is here is offered until then.
+    Ending(Instant),
+}
+
+/// How far the terminal's output has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    Flowing,
+    /// The session has ended: so much may still be read, until one of the times.
+    Ending {
+        budget: usize,
+        standstill: Instant,
+        latest: Instant,
+    },
+    /// Everything is read; it still has to be sent.
+    Read {
+        standstill: Instant,
+        latest: Instant,
+    },
+}
+
+/// What a turn found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It goes on.
+    Lives,
+    /// The last output is sent.
+    Finished,
+    /// The client has gone, or does not take its bytes any more.
+    Gone,
+}
+
+impl<T: Terminal> Live<T> {
+    /// A session whose success byte was sent just now. `early` came with the handshake.
+    pub(super) fn new(terminal: T, early: &[u8], idle: Duration, now: Instant) -> Self {
+        let mut live = Live {
+            terminal,
+            readable: true,
+            writable: true,
+            changed: false,
+            to_terminal: Queue::default(),
+            window: window::Decoder::default(),
+            pacer: Pacer::new(now),
+            input: Input::Flowing,
+            output: Output::Flowing,
+            bytes_in: 0,
+            last_activity: now,
+            idle,
+        };
+        let mut data = Vec::new();
+        live.decode(early, &mut data, now);
+        live.to_terminal.push(&data);
+        live
+    }
+
+    /// The session process has ended.
+    pub(super) fn session_ended(&mut self, now: Instant) {
+        if self.output == Output::Flowing {
+            let (standstill, latest) = (now + STANDSTILL, now + LAST_OUTPUT_TIME);
+            self.output = Output::Ending { budget: LAST_OUTPUT, standstill, latest };
+            self.readable = true;
+        }
+    }
+
+    /// Does what can be done now, within bounds.
+    ///
+    /// # Errors
+    /// The client's connection broke.
+    pub(super) fn turn<C: Client>(
+        &mut self,
+        client: &mut ClientSide<C>,
+        scratch: &mut Scratch,
+        now: Instant,
+    ) -> io::Result<Fate> {
+        let moved = (self.bytes_in, client.bytes_out);
+        self.pump_input(client, scratch, now)?;
+        self.pump_output(client, scratch, now)?;
+        if self.send_urgent(client, now)? {
+            // It may have been all that held the output back.
+            self.pump_output(client, scratch, now)?;
+        }
+        if moved != (self.bytes_in, client.bytes_out) {
+            self.note_activity(moved.1 != client.bytes_out, now);
+        }
+        Ok(self.fate(client, now))
+    }
+
+    /// Whether there is something to do at once.
+    pub(super) fn has_work<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> bool {
+        let input = self.input == Input::Flowing && self.to_terminal.is_empty() && client.readable;
+        let output = !self.output_is_read()
+            && client.outgoing.is_empty()
+            && self.readable
+            && !self.pacer.holds_output(now);
+        input || output
+    }
+
+    /// When it must be looked at again even if nothing happens.
+    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let urgent = match self.pacer.next(now, 0) {
+            Next::Idle => None,
+            Next::At(time) => Some(time),
+            // Only the send queue, or a full socket, stands in the way.
+            Next::Send(_) => match self.pacer.next(now, usize::MAX) {
+                Next::At(time) => Some(time),
+                Next::Idle | Next::Send(_) => Some(now + URGENT_RETRY),
+            },
+        };
+        let input = match self.input {
+            Input::Flowing => None,
+            Input::Ending(time) => Some(time),
+        };
+        let output = match self.output {
+            Output::Flowing => None,
+            Output::Ending { standstill, latest, .. } | Output::Read { standstill, latest } => {
+                Some(standstill.min(latest))
+            }
+        };
+        let idle = (!self.idle.is_zero()).then(|| self.last_activity + self.idle);
+        [urgent, input, output, idle, self.window.hold_deadline()].into_iter().flatten().min()
+    }
+
+    fn pump_input<C: Client>(
+        &mut self,
+        client: &mut ClientSide<C>,
+        scratch: &mut Scratch,
+        now: Instant,
+    ) -> io::Result<()> {
+        self.flush_to_terminal();
+        let Scratch { bytes, decoded } = scratch;
+        decoded.clear();
+        if self.input == Input::Flowing && self.to_terminal.is_empty() {
+            match client.read(bytes)? {
+                Some(0) => {
+                    self.window.finish(decoded);
+                    self.input = Input::Ending(now + LAST_INPUT_TIME);
+                }
+                Some(count) => self.decode(&bytes[..count], decoded, now),
+                None => {}
+            }
+        }
+        if self.window.hold_deadline().is_some_and(|time| time <= now) {
+            self.window.release(now, decoded);
+        }
+        self.to_terminal(decoded);
+        // A client that has gone while its input stands still must not stay for ever.
+        if client.hung_up && self.input == Input::Flowing && !self.to_terminal.is_empty() {
+            self.input = Input::Ending(now + LAST_INPUT_TIME);
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self, input: &[u8], output: &mut Vec<u8>, now: Instant) {
+        if let Some(size) = self.window.decode(input, now, output) {
+            self.terminal.resize(size);
+            self.pacer.window_size_came();
+        }
+    }
+
+    fn to_terminal(&mut self, mut bytes: &[u8]) {
+        while self.to_terminal.is_empty() && self.writable && !bytes.is_empty() {
+            bytes = &bytes[self.write_terminal(bytes)..];
+        }
+        if !bytes.is_empty() {
+            self.to_terminal.push(bytes);
+        }
+    }
+
+    fn flush_to_terminal(&mut self) {
+        while self.writable && !self.to_terminal.is_empty() {
+            let queue = std::mem::take(&mut self.to_terminal);
+            let written = self.write_terminal(queue.front());
+            self.to_terminal = queue;
+            self.to_terminal.consume(written);
+        }
+    }
+
+    fn write_terminal(&mut self, bytes: &[u8]) -> usize {
+        match self.terminal.write(bytes) {
+            Ok(count) => {
+                self.bytes_in += count as u64;
+                count
+            }
+            Err(error) if is_not_now(&error) => {
+                self.writable = error.kind() == ErrorKind::Interrupted;
+                0
+            }
+            // Nobody is left to read it; the session's end is on its way.
+            Err(_) => bytes.len(),
+        }
+    }
+
+    fn pump_output<C: Client>(
+        &mut self,
+        client: &mut ClientSide<C>,
+        scratch: &mut Scratch,
+        now: Instant,
+    ) -> io::Result<()> {
+        client.flush()?;
+        if !client.outgoing.is_empty() {
+            // A flush must be seen even so: it is what makes the waiting output worthless.
+            if self.changed {
+                let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], true, now);
+                client.outgoing.push(&scratch.bytes[..filled]);
+            }
+            return Ok(());
+        }
+        if self.pacer.holds_output(now) {
+            return Ok(());
+        }
+        let filled = self.gather(client, &mut scratch.bytes, false, now);
+        client.send(&scratch.bytes[..filled])
+    }
+
+    /// Reads output until there is none, the room is full or an urgent byte must go
+    /// first. Returns how many bytes of `room` are output to be sent.
+    fn gather<C: Client>(
+        &mut self,
+        client: &mut ClientSide<C>,
+        room: &mut [u8],
+        once: bool,
+        now: Instant,
+    ) -> usize {
+        let mut filled = 0;
+        while (self.readable || self.changed)
+            && room.len() - filled >= TERMINAL_READ
+            && !self.output_is_read()
+        {
+            match self.terminal.read(&mut room[filled..]) {
+                Ok(Packet::Data(count)) => {
+                    filled += count;
+                    self.readable = count >= SHORT_READ;
+                    self.changed = false;
+                    self.spend(count);
+                }
+                Ok(Packet::Status(bits)) => {
+                    if self.note_status(bits, now) {
+                        filled = 0;
+                        client.outgoing.clear();
+                    }
+                    self.readable = true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    // WouldBlock, or EIO: nobody has the terminal open. That is the
+                    // end only when the session has ended, too.
+                    self.readable = false;
+                    self.changed = false;
+                    self.all_read();
+                }
+            }
+            if once || self.pacer.holds_output(now) {
+                break;
+            }
+        }
+        filled
+    }
+
+    /// Returns whether the output was flushed: what is not sent yet is worthless.
+    fn note_status(&mut self, bits: u8, now: Instant) -> bool {
+        if bits & pty::FLOW_CONTROL_OFF != 0 {
+            self.pacer.flow_control(FlowControl::Program, now);
+        }
+        if bits & pty::FLOW_CONTROL_ON != 0 {
+            self.pacer.flow_control(FlowControl::Client, now);
+        }
+        let flushed = bits & pty::FLUSHED_OUTPUT != 0;
+        if flushed {
+            self.pacer.flush(now);
+        }
+        flushed
+    }
+
+    fn spend(&mut self, count: usize) {
+        if let Output::Ending { budget, standstill, latest } = &mut self.output {
+            *budget = budget.saturating_sub(count);
+            if *budget == 0 {
+                self.output = Output::Read { standstill: *standstill, latest: *latest };
+            }
+        }
+    }
+
+    fn all_read(&mut self) {
+        if let Output::Ending { standstill, latest, .. } = self.output {
+            self.output = Output::Read { standstill, latest };
+        }
+    }
+
+    fn output_is_read(&self) -> bool {
+        matches!(self.output, Output::Read { .. })
+    }
+
+    /// Returns whether an urgent byte was sent.
+    fn send_urgent<C: Client>(&mut self, client: &mut ClientSide<C>, now: Instant) -> io::Result<bool> {
+        if !matches!(self.pacer.next(now, 0), Next::Send(_)) {
+            return Ok(false);
+        }
+        // The kernel is asked only when an urgent byte is due.
+        let unsent = client.io.unacknowledged() + client.outgoing.len();
+        let Next::Send(byte) = self.pacer.next(now, unsent) else { return Ok(false) };
+        match client.io.write_urgent(byte) {
+            Ok(()) => {
+                self.pacer.sent(byte, now);
+                Ok(true)
+            }
+            Err(error) if is_not_now(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn note_activity(&mut self, output_moved: bool, now: Instant) {
+        self.last_activity = now;
+        if let Output::Ending { standstill, .. } | Output::Read { standstill, .. } = &mut self.output
+            && output_moved
+        {
+            *standstill = now + STANDSTILL;
+        }
+    }
+
+    fn fate<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> Fate {
+        if let Input::Ending(latest) = self.input
+            && (self.to_terminal.is_empty() || latest <= now)
+            && self.output == Output::Flowing
+        {
+            return Fate::Gone;
+        }
+        match self.output {
+            Output::Read { .. } if client.outgoing.is_empty() => Fate::Finished,
+            Output::Ending { standstill, latest, .. } | Output::Read { standstill, latest }
+                if standstill.min(latest) <= now =>
+            {
+                Fate::Gone
+            }
+            Output::Flowing if !self.idle.is_zero() && self.last_activity + self.idle <= now => Fate::Gone,
+            Output::Flowing | Output::Ending { .. } | Output::Read { .. } => Fate::Lives,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Bytes that the other side would not take yet.
+
+/// A first-in, first-out queue of bytes that holds no memory while it is empty:
+/// an idle session costs no buffer.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// What stands in front.
+    pub(super) fn front(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Forgets the first `count` bytes.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.bytes.len());
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Queue::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_order_and_an_empty_queue_holds_no_memory() {
+        let mut queue = Queue::default();
+        queue.push(b"abc");
+        queue.consume(1);
+        queue.push(b"d");
+        assert_eq!(queue.front(), b"bcd");
+        assert_eq!(queue.len(), 3);
+        queue.consume(3);
+        assert!(queue.is_empty());
+        assert_eq!(queue.bytes.capacity(), 0);
+    }
+}

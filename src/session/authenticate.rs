@@ -1,0 +1,296 @@
+//! Who is it? The trust rules first, then PAM.
+//!
+//! Only this file makes an [`Authenticated`], and a shell is started for nothing
+//! else.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::unistd::User;
+use zeroize::Zeroizing;
+
+use super::console::Prompts;
+use super::{Login, NoSession};
+use crate::audit::event::LoginEvent;
+use crate::config::RootLogin;
+use crate::records::{self, Sitting};
+use crate::sys::pam::{Failure, Item, Transaction};
+use crate::trust::files::SystemWorld;
+use crate::trust::world::reserved;
+use crate::trust::{self, Account, Granted, Policy, Query, RefusedBy, Verdict};
+use crate::wire::handshake::Name;
+
+/// The most bytes of a banner that are shown.
+const MAX_BANNER: u64 = 64 * 1024;
+/// How often an empty line at `login:` is asked again.
+const MAX_EMPTY: u32 = 20;
+/// What a name that cannot be one costs; PAM never sees it.
+const BAD_NAME_DELAY: Duration = Duration::from_secs(2);
+
+/// A user who may have a shell, and the PAM transaction that says so.
+pub(super) struct Authenticated {
+    pub(super) user: User,
+    pub(super) pam: Transaction<Prompts>,
+    /// The user on the client's side, when a trust rule decided: only then is it
+    /// certain to be a name.
+    pub(super) remote_user: Option<String>,
+    _proof: Proof,
+}
+
+/// What makes somebody authenticated.
+enum Proof {
+    /// A trust rule, for this account.
+    Rule(#[allow(dead_code, reason = "its existence is the proof")] Granted),
+    /// PAM's authentication.
+    Pam,
+}
+
+impl Login {
+    /// Finds out who it is and that the account may be used now.
+    pub(super) fn identify(&self) -> Result<Authenticated, NoSession> {
+        self.show_banner();
+        if let Some(trusted) = self.try_trust()? {
+            return Ok(trusted);
+        }
+        self.ask_for_password()
+    }
+
+    fn show_banner(&self) {
+        let Some(path) = &self.config.login.banner else { return };
+        let mut text = Vec::new();
+        let shown = File::open(path).and_then(|file| file.take(MAX_BANNER).read_to_end(&mut text));
+        if shown.is_ok() {
+            self.console.show(&text);
+        }
+    }
+
+    fn try_trust(&self) -> Result<Option<Authenticated>, NoSession> {
+        let wanted = self.handshake.server_user.as_bytes();
+        let user = find_user(wanted)?;
+        let account = user.as_ref().map(Account::from);
+        let name = String::from_utf8_lossy(wanted);
+        let query = Query {
+            peer: self.start.peer.ip(),
+            port_reserved: reserved(self.start.peer.port()),
+            host: self.host.as_deref(),
+            remote_user: self.handshake.client_user.as_bytes(),
+            user: &name,
+            account: account.as_ref(),
+        };
+        let policy =
+            Policy { trust: &self.config.trust, login: &self.config.login, config_path: &self.source };
+        let decision = trust::decide(&policy, &query, &mut SystemWorld);
+        let (user_name, host) = (user.as_ref().map(|user| user.name.clone()), self.host.clone());
+        match (decision.verdict, user) {
+            (Verdict::Trusted { place, wildcard, granted }, Some(user)) => {
+                let remote_user = String::from_utf8_lossy(query.remote_user).into_owned();
+                self.report(LoginEvent::TrustGranted {
+                    user: user.name.clone(),
+                    remote_user: remote_user.clone(),
+                    host,
+                    file: place.file,
+                    line: place.line,
+                    wildcard,
+                });
+                self.let_in_trusted(user, remote_user, granted).map(Some)
+            }
+            (Verdict::Refused(by), _) => {
+                let reason = match by {
+                    RefusedBy::Rule(place) => {
+                        let reason = format!("refused by {place}");
+                        let (file, line) = (place.file, place.line);
+                        self.report(LoginEvent::TrustDenied { user: user_name, host, file, line });
+                        reason
+                    }
+                    RefusedBy::UnreservedPort => "the source port is not a reserved one".to_owned(),
+                };
+                self.refuse("Permission denied");
+                Err(NoSession::Refused(reason))
+            }
+            (Verdict::Denied { place }, _) => {
+                let (file, line) = (place.file, place.line);
+                self.report(LoginEvent::TrustDenied { user: user_name, host, file, line });
+                Ok(None)
+            }
+            (Verdict::Undecided(reason), _) => {
+                let reason = reason.to_string();
+                self.report(LoginEvent::TrustAbsent { user: user_name, host, reason });
+                Ok(None)
+            }
+            (Verdict::Trusted { .. }, None) => Ok(None),
+        }
+    }
+
+    fn let_in_trusted(
+        &self,
+        user: User,
+        remote_user: String,
+        granted: Granted,
+    ) -> Result<Authenticated, NoSession> {
+        if granted.account() != user.name {
+            return Err(NoSession::Refused("the verdict is about another account".to_owned()));
+        }
+        let mut pam = self.start_pam(user.name.as_bytes())?;
+        // Only here: otherwise a pam_rhosts left in the service file would let people
+        // in behind the rules.
+        if let Ok(name) = CString::new(remote_user.as_bytes()) {
+            pam.set(Item::RemoteUser, &name).map_err(refused)?;
+        }
+        if let Err(failure) = check_account(&mut pam) {
+            self.account_refused(&user, failure);
+            self.refuse("Permission denied");
+            return Err(self.over_or(format!("the account of {} may not be used: {failure}", user.name)));
+        }
+        let user = self.user_after(user, &pam)?;
+        Ok(Authenticated { user, pam, remote_user: Some(remote_user), _proof: Proof::Rule(granted) })
+    }
+
+    fn ask_for_password(&self) -> Result<Authenticated, NoSession> {
+        let mut name = Zeroizing::new(self.handshake.server_user.as_bytes().to_vec());
+        for attempt in 1..=self.config.login.attempts {
+            if name.is_empty() {
+                name = self.ask_for_name()?;
+            }
+            match self.try_password(&name, attempt)? {
+                Some(authenticated) => return Ok(authenticated),
+                None => self.console.show(b"Login incorrect\n"),
+            }
+            name.clear();
+        }
+        Err(NoSession::Refused("too many attempts".to_owned()))
+    }
+
+    fn ask_for_name(&self) -> Result<Zeroizing<Vec<u8>>, NoSession> {
+        for _ in 0..MAX_EMPTY {
+            let name = self.console.ask(b"login: ", true).map_err(NoSession::Over)?;
+            let name = Zeroizing::new(name.trim_ascii().to_vec());
+            if !name.is_empty() {
+                return Ok(name);
+            }
+        }
+        Err(NoSession::Refused("no name was given".to_owned()))
+    }
+
+    /// One attempt; `None` when it failed and the user has not been told yet.
+    fn try_password(&self, name: &[u8], attempt: u32) -> Result<Option<Authenticated>, NoSession> {
+        if Name::new(name).is_err() {
+            std::thread::sleep(BAD_NAME_DELAY);
+            self.password_failed(None, attempt, "the name cannot be one");
+            return Ok(None);
+        }
+        let known = find_user(name)?;
+        let mut pam = self.start_pam(name)?;
+        let outcome = pam.authenticate();
+        if let Some(over) = self.console.over() {
+            return Err(NoSession::Over(over));
+        }
+        if let Err(failure) = outcome {
+            self.password_failed(known.as_ref(), attempt, &failure.to_string());
+            return if failure.is_final() {
+                self.refuse("Permission denied");
+                Err(NoSession::Refused(format!("PAM wants no other attempt: {failure}")))
+            } else {
+                Ok(None)
+            };
+        }
+        // A module may have made another account of it; that one counts from here on.
+        let pam_name = pam.user().unwrap_or_default();
+        let Some(user) = find_user(pam_name.to_bytes())? else {
+            self.password_failed(None, attempt, "there is no such account");
+            return Ok(None);
+        };
+        if user.uid.is_root() && self.config.login.root == RootLogin::No {
+            self.password_failed(Some(&user), attempt, "root may not log in (login.root)");
+            return Ok(None);
+        }
+        if let Err(failure) = check_account(&mut pam) {
+            self.account_refused(&user, failure);
+            return self.console.over().map_or(Ok(None), |over| Err(NoSession::Over(over)));
+        }
+        let user = self.user_after(user, &pam)?;
+        self.report(LoginEvent::PasswordAccepted { user: user.name.clone(), host: self.host.clone() });
+        Ok(Some(Authenticated { user, pam, remote_user: None, _proof: Proof::Pam }))
+    }
+
+    fn start_pam(&self, name: &[u8]) -> Result<Transaction<Prompts>, NoSession> {
+        let impossible = |_| NoSession::Refused("a name with a NUL in it".to_owned());
+        let service = CString::new(self.config.login.pam_service.as_str()).map_err(impossible)?;
+        let name = CString::new(name).map_err(impossible)?;
+        let host = CString::new(self.host_or_address()).map_err(impossible)?;
+        let tty = CString::new(self.start.tty.as_str()).map_err(impossible)?;
+        let prompts = Prompts(Rc::clone(&self.console));
+        let mut pam = Transaction::start(&service, Some(&name), prompts).map_err(refused)?;
+        pam.set(Item::RemoteHost, &host).map_err(refused)?;
+        pam.set(Item::Tty, &tty).map_err(refused)?;
+        pam.set(Item::UserPrompt, c"login: ").map_err(refused)?;
+        Ok(pam)
+    }
+
+    /// The account PAM has now, after the account modules.
+    fn user_after(&self, user: User, pam: &Transaction<Prompts>) -> Result<User, NoSession> {
+        let name = pam.user().unwrap_or_default();
+        if name.to_bytes() == user.name.as_bytes() {
+            return Ok(user);
+        }
+        match find_user(name.to_bytes())? {
+            Some(other) if !other.uid.is_root() || user.uid.is_root() => Ok(other),
+            Some(_) | None => {
+                Err(NoSession::Refused("PAM changed the account to one that may not log in".to_owned()))
+            }
+        }
+    }
+
+    fn password_failed(&self, user: Option<&User>, attempt: u32, reason: &str) {
+        if let Some(user) = user {
+            let host = self.host_or_address();
+            let sitting = Sitting {
+                line: &self.start.tty,
+                user: &user.name,
+                host: &host,
+                address: self.start.peer.ip(),
+                pid: std::process::id(),
+            };
+            records::failure(self.config.audit.records, &sitting);
+        }
+        self.report(LoginEvent::PasswordFailed {
+            user: user.map(|user| user.name.clone()),
+            host: self.host.clone(),
+            attempt,
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn account_refused(&self, user: &User, failure: Failure) {
+        let (user, host) = (user.name.clone(), self.host.clone());
+        self.report(LoginEvent::AccountRefused { user, host, reason: failure.to_string() });
+    }
+
+    fn over_or(&self, reason: String) -> NoSession {
+        self.console.over().map_or(NoSession::Refused(reason), NoSession::Over)
+    }
+}
+
+/// Whether the account may be used now; an expired password is changed on the spot.
+fn check_account(pam: &mut Transaction<Prompts>) -> Result<(), Failure> {
+    match pam.account() {
+        Err(failure) if failure.needs_new_password() => pam.change_expired_password(),
+        outcome => outcome,
+    }
+}
+
+/// The account of that name. A name service that does not answer is not the same
+/// as an account that does not exist, and ends the login.
+fn find_user(name: &[u8]) -> Result<Option<User>, NoSession> {
+    match std::str::from_utf8(name) {
+        Ok(name) if !name.is_empty() && !name.contains('\0') => User::from_name(name)
+            .map_err(|error| NoSession::Refused(format!("the accounts cannot be looked up: {error}"))),
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+fn refused(failure: Failure) -> NoSession {
+    NoSession::Refused(format!("PAM does not work: {failure}"))
+}

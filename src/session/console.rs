@@ -1,0 +1,262 @@
+//! The terminal while nobody is logged in: banner, prompts, answers.
+//!
+//! Lines are edited by the kernel's terminal driver, as on any login. Signals are
+//! off: ^C and ^\ end a line instead, and with it the login. Echo is off except
+//! while a name is asked for. What was answered is wiped.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{
+    InputFlags, LocalFlags, SetArg, SpecialCharacterIndices, Termios, cfsetspeed, tcgetattr, tcsetattr,
+};
+use nix::unistd::{read, write};
+use zeroize::Zeroizing;
+
+use super::speed;
+use crate::ipc::{Incoming, SessionEndpoint, ToSession};
+use crate::sys::pam::{Conversation, MAX_ANSWER};
+
+/// The longest line a terminal holds (N_TTY's MAX_CANON), in bytes.
+const MAX_LINE: usize = 4096;
+const INTERRUPT: u8 = 0x03;
+const QUIT: u8 = 0x1c;
+const BACKSPACE: u8 = 0x08;
+const DELETE: u8 = 0x7f;
+
+/// Why nothing more is to be had from the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// The client has gone, or the daemon stops.
+    Gone,
+    /// The time for the login is over.
+    TimedOut,
+    /// ^C or ^\ at a prompt.
+    Interrupted,
+    /// ^D at a prompt.
+    EndOfInput,
+}
+
+impl Over {
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Over::Gone => "the client left during the login",
+            Over::TimedOut => "the login took too long",
+            Over::Interrupted => "the user interrupted the login",
+            Over::EndOfInput => "the user ended the input",
+        }
+    }
+}
+
+/// The terminal's follower and the way to the monitor.
+#[derive(Debug)]
+pub(super) struct Console {
+    tty: OwnedFd,
+    monitor: Rc<RefCell<SessionEndpoint>>,
+    deadline: Instant,
+    over: Cell<Option<Over>>,
+    original: Termios,
+}
+
+impl Console {
+    /// Takes the terminal over.
+    pub(super) fn new(
+        tty: OwnedFd,
+        monitor: Rc<RefCell<SessionEndpoint>>,
+        deadline: Instant,
+    ) -> io::Result<Console> {
+        let original = tcgetattr(&tty)?;
+        let console = Console { tty, monitor, deadline, over: Cell::new(None), original };
+        console.set_echo(false)?;
+        Ok(console)
+    }
+
+    /// The follower's descriptor.
+    pub(super) fn tty(&self) -> BorrowedFd<'_> {
+        self.tty.as_fd()
+    }
+
+    /// Set once nothing more is to be had from the user.
+    pub(super) fn over(&self) -> Option<Over> {
+        self.over.get()
+    }
+
+    /// Shows a text; the terminal makes CR LF of each LF.
+    pub(super) fn show(&self, text: &[u8]) {
+        let mut rest = text;
+        while !rest.is_empty() {
+            match write(&self.tty, rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(Errno::EINTR) => {}
+                // The terminal has hung up; the next question finds out.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Asks a question and waits for the answer's line, without its end.
+    pub(super) fn ask(&self, prompt: &[u8], echo: bool) -> Result<Zeroizing<Vec<u8>>, Over> {
+        if let Some(over) = self.over.get() {
+            return Err(over);
+        }
+        let answer = self.try_ask(prompt, echo);
+        if let Err(over) = answer {
+            self.over.set(Some(over));
+        }
+        answer
+    }
+
+    fn try_ask(&self, prompt: &[u8], echo: bool) -> Result<Zeroizing<Vec<u8>>, Over> {
+        if echo {
+            self.set_echo(true).map_err(|_| Over::Gone)?;
+        }
+        // In one piece: some clients wait for exactly this text.
+        self.show(prompt);
+        let line = self.wait_for_line();
+        if echo {
+            self.set_echo(false).map_err(|_| Over::Gone)?;
+        }
+        let mut line = line?;
+        let ended = line.last().copied();
+        if !echo || ended != Some(b'\n') {
+            self.show(b"\n");
+        }
+        match ended {
+            None => return Err(Over::EndOfInput),
+            Some(INTERRUPT | QUIT) => return Err(Over::Interrupted),
+            Some(b'\n') => {
+                line.pop();
+            }
+            // ^D behind a text sends it off as it is.
+            Some(_) => {}
+        }
+        Ok(rub_out(&line))
+    }
+
+    fn wait_for_line(&self) -> Result<Zeroizing<Vec<u8>>, Over> {
+        let mut line = Zeroizing::new(vec![0; MAX_LINE]);
+        loop {
+            self.wait_for_input()?;
+            match read(&self.tty, &mut line) {
+                Ok(count) => {
+                    line.truncate(count);
+                    return Ok(line);
+                }
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(_) => return Err(Over::Gone),
+            }
+        }
+    }
+
+    fn wait_for_input(&self) -> Result<(), Over> {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.show(b"\nLogin timed out\n");
+                return Err(Over::TimedOut);
+            }
+            let monitor = self.monitor.borrow();
+            let mut fds = [
+                PollFd::new(self.tty.as_fd(), PollFlags::POLLIN),
+                PollFd::new(monitor.as_fd(), PollFlags::POLLIN),
+            ];
+            let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return Err(Over::Gone),
+            }
+            let [tty, from_monitor] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+            if !from_monitor.is_empty() || tty.contains(PollFlags::POLLHUP) {
+                return Err(Over::Gone);
+            }
+            if tty.contains(PollFlags::POLLIN) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn set_echo(&self, echo: bool) -> io::Result<()> {
+        let mut modes = self.original.clone();
+        modes.input_flags.insert(InputFlags::ICRNL);
+        modes.local_flags.insert(LocalFlags::ICANON | LocalFlags::IEXTEN);
+        modes.local_flags.remove(LocalFlags::ISIG | LocalFlags::ECHONL);
+        modes.local_flags.set(LocalFlags::ECHO, echo);
+        modes.control_chars[SpecialCharacterIndices::VEOL as usize] = INTERRUPT;
+        modes.control_chars[SpecialCharacterIndices::VEOL2 as usize] = QUIT;
+        // Nothing is flushed: what was typed ahead is not lost.
+        tcsetattr(&self.tty, SetArg::TCSANOW, &modes)?;
+        Ok(())
+    }
+
+    /// Sets the terminal up for the shell: echo on, and the client's speed where
+    /// it is a standard one.
+    pub(super) fn hand_over(&self, speed: Option<u32>) -> io::Result<()> {
+        let mut modes = self.original.clone();
+        modes.local_flags.insert(LocalFlags::ECHO);
+        if let Some(rate) = speed.and_then(speed::standard) {
+            cfsetspeed(&mut modes, rate)?;
+        }
+        tcsetattr(&self.tty, SetArg::TCSANOW, &modes)?;
+        Ok(())
+    }
+
+    /// Whether the monitor wants the session to end (or is gone).
+    pub(super) fn hang_up_came(&self) -> bool {
+        matches!(
+            self.monitor.borrow_mut().receive(),
+            Ok(Incoming::Message(ToSession::HangUp, _) | Incoming::Closed) | Err(_)
+        )
+    }
+}
+
+/// The kernel erases with one character only; some old terminals send the other one.
+fn rub_out(line: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut answer = Zeroizing::new(Vec::with_capacity(line.len()));
+    for byte in line {
+        match *byte {
+            BACKSPACE | DELETE => {
+                answer.pop();
+            }
+            byte => answer.push(byte),
+        }
+    }
+    answer
+}
+
+/// PAM's view of the console.
+#[derive(Debug, Clone)]
+pub(super) struct Prompts(pub(super) Rc<Console>);
+
+impl Conversation for Prompts {
+    fn ask(&mut self, prompt: &[u8], echo: bool) -> Option<Zeroizing<Vec<u8>>> {
+        let answer = self.0.ask(prompt, echo).ok()?;
+        if answer.len() > MAX_ANSWER {
+            self.0.show(b"Answer too long\n");
+            return None;
+        }
+        Some(answer)
+    }
+
+    fn tell(&mut self, text: &[u8]) {
+        self.0.show(text);
+        if !text.ends_with(b"\n") {
+            self.0.show(b"\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_erase_characters_erase_and_stop_at_the_start() {
+        assert_eq!(rub_out(b"\x08ab\x7fc").as_slice(), b"ac");
+        assert_eq!(rub_out(b"x\x08\x08").as_slice(), b"");
+    }
+}

@@ -1,0 +1,119 @@
+//! One login: a short straight script in a process of its own.
+//!
+//! Names the host, applies the trust rules, runs PAM on the terminal, writes the
+//! login records, starts the shell, waits, closes the PAM session. Everything
+//! that may block (DNS, name services, PAM, network homes) blocks here and nowhere
+//! else. Root until the shell is started; what the client sent reaches no
+//! argument vector, log or prompt unchecked.
+
+mod authenticate;
+mod console;
+mod environment;
+mod shell;
+mod speed;
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::time::Instant;
+
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::setsid;
+
+use crate::audit::event::LoginEvent;
+use crate::config::Config;
+use crate::ipc::{FromSession, Incoming, SessionEndpoint, SessionStart, Shared, ToSession};
+use crate::sys::channel::Channel;
+use crate::sys::process::{self, DescriptorLimit};
+use crate::sys::resolve;
+use crate::wire::answer;
+use crate::wire::handshake::Handshake;
+use console::{Console, Over};
+
+/// What is known of the login that this process is about.
+#[derive(Debug)]
+struct Login {
+    config: Config,
+    /// Where the configuration was read from.
+    source: String,
+    start: SessionStart,
+    handshake: Handshake,
+    /// The client's name, when its address and its name confirm each other.
+    host: Option<String>,
+    console: Rc<Console>,
+    monitor: Rc<RefCell<SessionEndpoint>>,
+}
+
+/// Why a login ends without a session; the log has said it, or will.
+#[derive(Debug)]
+enum NoSession {
+    /// The user went away, or was not quick enough.
+    Over(Over),
+    /// Refused for this reason; the user has been told.
+    Refused(String),
+}
+
+/// Runs one login from handshake to logout.
+///
+/// # Errors
+/// When the monitor is gone or sent what it must not.
+pub fn run(channel: Channel) -> io::Result<()> {
+    process::set_name(c"rlogind-session");
+    process::protect();
+    let login = Login::receive(channel)?;
+    let outcome = login.identify().and_then(|user| shell::open(&login, user));
+    let reason = match outcome {
+        Ok(session) => {
+            let end = session.run_to_end(&login);
+            return login.send(&FromSession::Finished(end));
+        }
+        Err(NoSession::Over(over)) => over.reason().to_owned(),
+        Err(NoSession::Refused(reason)) => reason,
+    };
+    login.report(LoginEvent::Abandoned { reason });
+    Ok(())
+}
+
+impl Login {
+    fn receive(channel: Channel) -> io::Result<Login> {
+        let mut endpoint = SessionEndpoint::new(channel);
+        let Incoming::Message(ToSession::Start(start), descriptors) = endpoint.receive()? else {
+            return Err(io::Error::other("no start from the monitor"));
+        };
+        let Ok([tty, shared]) = <[_; 2]>::try_from(descriptors) else {
+            return Err(io::Error::other("no terminal from the monitor"));
+        };
+        let Shared { config, source } = Shared::load(shared)?;
+        let fields = &start.fields;
+        let handshake = Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
+            .map_err(|refusal| io::Error::other(refusal.to_string()))?;
+        setsid()?;
+        umask(Mode::S_IWGRP | Mode::S_IWOTH);
+        let (soft, hard) = start.descriptors;
+        process::set_descriptor_limit(DescriptorLimit { soft, hard })?;
+        let monitor = Rc::new(RefCell::new(endpoint));
+        let deadline = Instant::now() + config.limits.login;
+        let console = Rc::new(Console::new(tty, Rc::clone(&monitor), deadline)?);
+        let host = resolve::confirmed_name(start.peer.ip()).ok();
+        Ok(Login { config, source, start, handshake, host, console, monitor })
+    }
+
+    /// The client's confirmed name, or its address.
+    fn host_or_address(&self) -> String {
+        self.host.clone().unwrap_or_else(|| self.start.peer.ip().to_string())
+    }
+
+    fn report(&self, event: LoginEvent) {
+        // Without a monitor nobody is left to tell, and the session ends anyway.
+        let _ = self.send(&FromSession::Event(event));
+    }
+
+    fn send(&self, message: &FromSession) -> io::Result<()> {
+        self.monitor.borrow_mut().send(message, Vec::new())
+    }
+
+    /// Tells the user of a refusal as rlogin clients expect it.
+    fn refuse(&self, message: &str) {
+        self.console.show(&answer::refusal(message, false));
+    }
+}

@@ -1,0 +1,213 @@
+//! From an authenticated user to a shell, and from its end back to nothing:
+//! groups, credentials, PAM session, records, terminal, each undone exactly once.
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{Gid, Uid, User, fchown, initgroups, setgid};
+
+use super::authenticate::Authenticated;
+use super::console::Prompts;
+use super::{Login, NoSession, environment};
+use crate::audit::event::{LoginEvent, SessionEnd};
+use crate::records::{self, Sitting};
+use crate::sys::identity::as_user;
+use crate::sys::pam::Transaction;
+use crate::sys::process::{self, End, Process};
+use crate::sys::shell::{self, Shell};
+
+/// The shell of an account that names none, passwd(5).
+const DEFAULT_SHELL: &str = "/bin/sh";
+/// How long a shell may take to end after the terminal hung up.
+const HANG_UP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An open session.
+pub(super) struct Session {
+    user: User,
+    pam: Transaction<Prompts>,
+    shell: Process,
+    signals: SignalFd,
+}
+
+/// Opens the session and starts the shell.
+pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSession> {
+    let Authenticated { user, mut pam, remote_user, .. } = who;
+    let refuse = |what: &str, error: &dyn std::fmt::Display| {
+        login.refuse("Permission denied");
+        NoSession::Refused(format!("{what} for {}: {error}", user.name))
+    };
+    // Before the credentials: modules like pam_group add to these.
+    let name = CString::new(user.name.as_str()).map_err(|error| refuse("no groups", &error))?;
+    setgid(user.gid)
+        .and_then(|()| initgroups(&name, user.gid))
+        .map_err(|error| refuse("no groups", &error))?;
+    pam.establish_credentials().map_err(|error| refuse("no PAM credentials", &error))?;
+    give_terminal(login.console.tty(), user.uid).map_err(|error| refuse("no terminal", &error))?;
+    let before = records::now();
+    pam.open_session().map_err(|error| refuse("no PAM session", &error))?;
+    // From here on an end of this process has to be an orderly one.
+    let signals = process::receive_signals(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
+        .map_err(|error| refuse("no signals", &error))?;
+    let shell = match start_shell(login, &user, &pam) {
+        Ok(shell) => shell,
+        Err(error) => {
+            take_terminal(login.console.tty());
+            return Err(error);
+        }
+    };
+    records::login(login.config.audit.records, &sitting(login, &user, &login.host_or_address()), before);
+    login.report(LoginEvent::Opened {
+        user: user.name.clone(),
+        remote_user,
+        host: login.host.clone(),
+        pid: shell.id(),
+    });
+    Ok(Session { user, pam, shell, signals })
+}
+
+fn sitting<'a>(login: &'a Login, user: &'a User, host: &'a str) -> Sitting<'a> {
+    Sitting {
+        line: &login.start.tty,
+        user: &user.name,
+        host,
+        address: login.start.peer.ip(),
+        pid: std::process::id(),
+    }
+}
+
+fn start_shell(login: &Login, user: &User, pam: &Transaction<Prompts>) -> Result<Process, NoSession> {
+    let program =
+        if user.shell.as_os_str().is_empty() { PathBuf::from(DEFAULT_SHELL) } else { user.shell.clone() };
+    let home = home_or_root(login, user);
+    let environment = environment::build(
+        user,
+        &home,
+        &program,
+        login.handshake.terminal.as_str(),
+        &login.host_or_address(),
+        pam.environment(),
+    );
+    let mut name = OsString::from("-");
+    name.push(program.file_name().unwrap_or(program.as_os_str()));
+    let started = login.console.hand_over(login.handshake.speed).and_then(|()| {
+        shell::start(Shell {
+            program: &program,
+            name: &name,
+            environment: &environment,
+            home: &home,
+            uid: user.uid,
+            gid: user.gid,
+            terminal: login.console.tty().try_clone_to_owned()?,
+        })
+    });
+    started.map_err(|error| {
+        let text = format!("cannot start {}: {}", program.display(), without_number(&error));
+        login.console.show(format!("{text}\n").as_bytes());
+        login.report(LoginEvent::Trouble { user: user.name.clone(), text: text.clone() });
+        NoSession::Refused(text)
+    })
+}
+
+/// The system's words for an error, as strerror(3) has them.
+fn without_number(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
+}
+
+/// The user's home, looked at with the user's own rights; `/` when it is not there.
+fn home_or_root(login: &Login, user: &User) -> PathBuf {
+    let look = || std::fs::metadata(&user.dir).is_ok_and(|data| data.is_dir());
+    if as_user(&user.name, user.uid.as_raw(), user.gid.as_raw(), look).unwrap_or(false) {
+        return user.dir.clone();
+    }
+    login.console.show(b"No directory, logging in with HOME=/\n");
+    let home = crate::trust::rules::printable(user.dir.as_os_str().as_bytes(), 256);
+    let text = format!("there is no home directory {home}");
+    login.report(LoginEvent::Trouble { user: user.name.clone(), text });
+    Path::new("/").to_owned()
+}
+
+/// The terminal is the user's; others of the group tty may write to it (mesg(1)).
+fn give_terminal(tty: BorrowedFd, uid: Uid) -> nix::Result<()> {
+    let group = users::get_group_by_name("tty").map(|group| Gid::from_raw(group.gid()));
+    let mode = if group.is_some() { Mode::S_IWGRP } else { Mode::empty() };
+    fchown(tty, Some(uid), group)?;
+    fchmod(tty, Mode::S_IRUSR | Mode::S_IWUSR | mode)
+}
+
+/// The terminal is nobody's again; it may live on in a background job.
+fn take_terminal(tty: BorrowedFd) {
+    let _ = fchown(tty, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)));
+    let _ = fchmod(tty, Mode::S_IRUSR | Mode::S_IWUSR);
+}
+
+impl Session {
+    /// Waits for the shell's end, or brings it about, and closes everything.
+    pub(super) fn run_to_end(mut self, login: &Login) -> SessionEnd {
+        let end = self.wait(login);
+        take_terminal(login.console.tty());
+        let before = records::now();
+        if let Err(failure) = self.pam.close() {
+            let text = format!("closing the PAM session: {failure}");
+            login.report(LoginEvent::Trouble { user: self.user.name.clone(), text });
+        }
+        let host = login.host_or_address();
+        records::logout(login.config.audit.records, &sitting(login, &self.user, &host), before);
+        end
+    }
+
+    fn wait(&self, login: &Login) -> SessionEnd {
+        let mut latest: Option<Instant> = None;
+        loop {
+            match self.shell.try_wait() {
+                Ok(Some(End::Exited(status))) => return SessionEnd::Exited(status),
+                Ok(Some(End::Signaled(signal))) => return SessionEnd::Signaled(signal),
+                Ok(None) => {}
+                Err(_) => return SessionEnd::Lost,
+            }
+            if latest.is_some_and(|time| time <= Instant::now()) {
+                return SessionEnd::LeftRunning;
+            }
+            if self.told_to_end(login, latest) && latest.is_none() {
+                self.shell.hang_up();
+                latest = Some(Instant::now() + HANG_UP_PATIENCE);
+            }
+        }
+    }
+
+    /// Waits for something to happen. Returns whether the session has to end.
+    fn told_to_end(&self, login: &Login, latest: Option<Instant>) -> bool {
+        let monitor = login.monitor.borrow();
+        let mut fds = vec![PollFd::new(self.shell.as_fd(), PollFlags::POLLIN)];
+        let timeout = match latest {
+            // Told already: only the shell's end is of interest.
+            Some(time) => {
+                let left = time.saturating_duration_since(Instant::now()).as_millis() + 1;
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+            None => {
+                fds.push(PollFd::new(monitor.as_fd(), PollFlags::POLLIN));
+                fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
+                PollTimeout::NONE
+            }
+        };
+        match poll(&mut fds, timeout) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return false,
+            Err(_) => return true,
+        }
+        let happened =
+            |fd: Option<&PollFd>| fd.and_then(PollFd::revents).is_some_and(|events| !events.is_empty());
+        let (from_monitor, signal) = (happened(fds.get(1)), happened(fds.get(2)));
+        drop(monitor);
+        signal || (from_monitor && login.console.hang_up_came())
+    }
+}

@@ -1,0 +1,190 @@
+//! Processes: starting a role of our own image, waiting, signals, limits.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::channel::Channel;
+
+/// Our own executable: the image this process runs, even when the file has been
+/// replaced since.
+const OWN_IMAGE: &str = "/proc/self/exe";
+
+/// A child of ours and a descriptor that becomes readable when it ends.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With this exit status.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+impl Process {
+    /// Starts our own image in a role, with the channel as its standard input,
+    /// no environment of ours and no other descriptor than standard error.
+    ///
+    /// # Errors
+    /// Out of processes, descriptors or memory.
+    pub fn start_role(role: &str, channel: Channel) -> io::Result<Process> {
+        let child = Command::new(OWN_IMAGE)
+            .arg0("rlogind")
+            .arg(role)
+            .env_clear()
+            // resolv.conf(5): a name server that is away must not eat up the login's time.
+            .env("RES_OPTIONS", "timeout:2 attempts:2")
+            .stdin(Stdio::from(OwnedFd::from(channel)))
+            .stdout(Stdio::null())
+            .current_dir("/")
+            .spawn()?;
+        Process::adopt(&child)
+    }
+
+    /// A descriptor for a child that has not been waited for yet.
+    pub(super) fn adopt(child: &Child) -> io::Result<Process> {
+        let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+        // SAFETY: pidfd_open takes two integers. The child is ours and not yet
+        // waited for, so its number cannot belong to another process.
+        let raw = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) });
+        match raw {
+            Ok(raw) => {
+                let raw = i32::try_from(raw).map_err(io::Error::other)?;
+                // SAFETY: the kernel has just made this descriptor for us.
+                let pidfd = unsafe { OwnedFd::from_raw_fd(raw) };
+                Ok(Process { pid, pidfd })
+            }
+            Err(error) => {
+                // Nobody could wait for it.
+                let _ = kill(pid, Signal::SIGKILL);
+                let _ = waitpid(pid, None);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
+    }
+
+    /// How it ended, if it has; it is gone from the process table then.
+    ///
+    /// # Errors
+    /// Those of waitpid(2).
+    pub fn try_wait(&self) -> io::Result<Option<End>> {
+        loop {
+            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, status)) => return Ok(Some(End::Exited(status))),
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Some(End::Signaled(signal as i32))),
+                Ok(_) => return Ok(None),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Ends it at once, and its whole process group when it leads one.
+    pub fn kill(&self) {
+        let _ = killpg(self.pid, Signal::SIGKILL);
+        let _ = kill(self.pid, Signal::SIGKILL);
+    }
+
+    /// Ends it at once and waits until it is gone.
+    pub fn end(self) {
+        self.kill();
+        let _ = waitpid(self.pid, None);
+    }
+
+    /// Tells its process group what a terminal that hangs up tells it. The
+    /// process must lead its group.
+    pub fn hang_up(&self) {
+        let _ = killpg(self.pid, Signal::SIGHUP);
+        let _ = killpg(self.pid, Signal::SIGCONT);
+    }
+}
+
+impl std::os::fd::AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsRawFd for Process {
+    fn as_raw_fd(&self) -> i32 {
+        self.pidfd.as_raw_fd()
+    }
+}
+
+/// Names the process for ps(1) and top(1): 15 bytes count.
+pub fn set_name(name: &CStr) {
+    let _ = prctl::set_name(name);
+}
+
+/// Keeps the calling process's memory out of core files and other processes' sight.
+pub fn protect() {
+    let _ = prctl::set_dumpable(false);
+}
+
+/// Keeps whatever descriptors we were started with out of our children.
+pub fn close_on_exec_all() {
+    let first: libc::c_uint = 3;
+    // SAFETY: three integers; it changes a flag of descriptors, and Rust's own
+    // have that flag already. Kernels before 5.11 refuse, which changes nothing.
+    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// The limit on open descriptors a process was started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DescriptorLimit {
+    /// What holds.
+    pub soft: u64,
+    /// What a process may raise it to.
+    pub hard: u64,
+}
+
+/// Raises the limit on open descriptors to the hard one, and returns what it was.
+///
+/// # Errors
+/// Those of getrlimit(2).
+pub fn raise_descriptor_limit() -> io::Result<DescriptorLimit> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // Best effort: with the lower limit fewer sessions fit.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    Ok(DescriptorLimit { soft, hard })
+}
+
+/// Sets the limit on open descriptors.
+///
+/// # Errors
+/// Those of setrlimit(2).
+pub fn set_descriptor_limit(limit: DescriptorLimit) -> io::Result<()> {
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, limit.soft, limit.hard)?)
+}
+
+/// Receives the named signals through a non-blocking descriptor instead of
+/// handlers. Children start with none of them blocked.
+///
+/// # Errors
+/// Those of sigprocmask(2) and signalfd(2).
+pub fn receive_signals(signals: &[Signal]) -> io::Result<SignalFd> {
+    let mask: SigSet = signals.iter().copied().collect();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}

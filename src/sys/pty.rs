@@ -1,0 +1,129 @@
+//! Pseudo-terminals: the leader (master) that the relay reads and writes, the
+//! follower (slave) that the login and the shell sit on; pty(7), ioctl_tty(2).
+
+use std::fs::File;
+use std::io::{self, IoSliceMut, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::uio::readv;
+
+/// A new pseudo-terminal.
+#[derive(Debug)]
+pub struct Pair {
+    /// The relay's side, non-blocking and in packet mode.
+    pub leader: OwnedFd,
+    /// The login's side.
+    pub follower: OwnedFd,
+    /// The follower's name without `/dev/`, e.g. `pts/3`.
+    pub name: String,
+}
+
+/// Opens a pseudo-terminal: leader in packet mode (ioctl_tty(2), TIOCPKT), echo
+/// off from the very start so that a password typed ahead is never shown.
+///
+/// # Errors
+/// `ENOSPC` when the system has no more of them, or out of descriptors.
+pub fn open() -> io::Result<Pair> {
+    let leader = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    grantpt(&leader)?;
+    unlockpt(&leader)?;
+    let path = ptsname_r(&leader)?;
+    let name = path.strip_prefix("/dev/").unwrap_or(&path).to_owned();
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // Not by its path: that could name another PTY in a mount namespace of its own.
+    // SAFETY: TIOCGPTPEER takes open flags by value and returns a new descriptor.
+    let raw = Errno::result(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let follower = unsafe { OwnedFd::from_raw_fd(raw) };
+    let mut modes = tcgetattr(&follower)?;
+    modes.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(&follower, SetArg::TCSANOW, &modes)?;
+    let on: libc::c_int = 1;
+    // SAFETY: TIOCPKT reads one c_int.
+    Errno::result(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCPKT, &raw const on) })?;
+    Ok(Pair { leader: OwnedFd::from(leader), follower, name })
+}
+
+/// Tells the terminal its size; the kernel sends SIGWINCH to the foreground job
+/// when it changed.
+///
+/// # Errors
+/// Those of ioctl(2).
+pub fn resize(leader: BorrowedFd, size: &libc::winsize) -> io::Result<()> {
+    // SAFETY: TIOCSWINSZ reads one winsize.
+    Errno::result(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(size)) })?;
+    Ok(())
+}
+
+/// The terminal threw away output it had not delivered yet (ioctl_tty(2), as the
+/// other `TIOCPKT` bits of the kernel's `asm/ioctls.h`).
+pub const FLUSHED_OUTPUT: u8 = 2;
+/// The terminal stopped handling ^S and ^Q.
+pub const FLOW_CONTROL_OFF: u8 = 16;
+/// The terminal handles ^S and ^Q again.
+pub const FLOW_CONTROL_ON: u8 = 32;
+
+/// What one read of a leader in packet mode gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packet {
+    /// So many bytes of output.
+    Data(usize),
+    /// A change of the terminal's state: bits of [`FLUSHED_OUTPUT`], [`FLOW_CONTROL_OFF`], [`FLOW_CONTROL_ON`] and others.
+    Status(u8),
+}
+
+/// The leader, for reading and writing.
+#[derive(Debug)]
+pub struct Leader(File);
+
+impl Leader {
+    /// Takes the descriptor over.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Leader {
+        Leader(File::from(fd))
+    }
+
+    /// Reads once. The kernel never mixes status and data in one read.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing; `EIO` when no follower is open.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Packet> {
+        let mut status = [0_u8];
+        let mut parts = [IoSliceMut::new(&mut status), IoSliceMut::new(buffer)];
+        match readv(self.0.as_fd(), &mut parts)? {
+            0 => Err(Errno::EIO.into()),
+            length if status[0] == 0 => Ok(Packet::Data(length - 1)),
+            _ => Ok(Packet::Status(status[0])),
+        }
+    }
+
+    /// Writes as much as the terminal takes.
+    ///
+    /// # Errors
+    /// `WouldBlock` when it takes nothing now.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+}
+
+impl AsFd for Leader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Makes the terminal the controlling one of the calling process's new session.
+/// Only system calls that are safe between fork and exec.
+///
+/// # Errors
+/// Those of setsid(2) and ioctl(2).
+pub(super) fn make_controlling(follower: BorrowedFd) -> io::Result<()> {
+    nix::unistd::setsid()?;
+    // SAFETY: TIOCSCTTY takes an integer by value; 0 never steals a terminal.
+    Errno::result(unsafe { libc::ioctl(follower.as_raw_fd(), libc::TIOCSCTTY, 0) })?;
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! TCP sockets: listeners, and the options a session's connection wants.
+
+use std::io;
+use std::mem::size_of;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, setsockopt,
+    sockopt,
+};
+
+/// Connections the kernel holds ready for us to accept.
+const BACKLOG: i32 = 1024;
+/// Seconds of silence before the kernel asks whether the client is still there.
+const KEEPALIVE_IDLE: u32 = 120;
+/// Seconds between two such questions.
+const KEEPALIVE_INTERVAL: u32 = 30;
+/// Unanswered questions after which the connection is dead.
+const KEEPALIVE_PROBES: u32 = 4;
+/// Bytes the kernel may hold that are not yet on their way. Small, so that output
+/// which a ^C makes worthless is still in our hands, where it can be dropped.
+const UNSENT_LOW_WATER: libc::c_int = 16 * 1024;
+
+/// Makes reads and writes on this descriptor return at once.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn set_nonblocking(fd: BorrowedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Opens a non-blocking listener. An IPv6 one takes IPv6 connections only, so
+/// that it can stand beside an IPv4 one on the same port.
+///
+/// # Errors
+/// The system's reason, e.g. that the address is in use.
+pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket::socket(
+        family,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::Tcp,
+    )?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    if address.is_ipv6() {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    socket::listen(&socket, Backlog::new(BACKLOG)?)?;
+    Ok(socket)
+}
+
+/// The client's address as the kernel knows it, a v4-mapped one as IPv4.
+///
+/// # Errors
+/// `NotConnected` when the client has gone already, or when this is no TCP socket.
+pub fn peer(socket: BorrowedFd) -> io::Result<SocketAddr> {
+    let address = socket::getpeername::<SockaddrStorage>(socket.as_raw_fd())?;
+    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Ok(SocketAddr::from(*v4)),
+        (_, Some(v6)) => Ok(canonical(SocketAddr::from(*v6))),
+        (None, None) => Err(Errno::EAFNOSUPPORT.into()),
+    }
+}
+
+/// An IPv4 address that came through an IPv6 socket, as the IPv4 address it is.
+#[must_use]
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// Whether the client's packets carry IP options. Source routing is one of them,
+/// and lets a stranger answer for a trusted address.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn has_ip_options(socket: BorrowedFd) -> io::Result<bool> {
+    let mut options = [0_u8; 64];
+    let mut length = libc::socklen_t::try_from(options.len()).unwrap_or(0);
+    // SAFETY: the pointer and the length describe `options`, which outlives the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_OPTIONS,
+            options.as_mut_ptr().cast(),
+            &mut length,
+        )
+    };
+    match Errno::result(result) {
+        Ok(_) => Ok(length > 0),
+        // An IPv6 socket has no IPv4 options.
+        Err(Errno::ENOPROTOOPT | Errno::EOPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sets what a session's connection wants: no delay for keystrokes, a question
+/// after some minutes of silence, and little output in the kernel's hands.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn prepare(socket: BorrowedFd) -> io::Result<()> {
+    setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
+    setsockopt(&socket, sockopt::KeepAlive, &true)?;
+    setsockopt(&socket, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE)?;
+    setsockopt(&socket, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL)?;
+    setsockopt(&socket, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
+    let low_water = UNSENT_LOW_WATER;
+    let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
+    // SAFETY: the pointer and the length describe a c_int that outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const low_water).cast(),
+            length,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// Sends one byte as urgent data (TCP's urgent pointer, RFC 1282).
+///
+/// # Errors
+/// `WouldBlock` when the send queue is full, otherwise those of send(2).
+pub fn send_urgent(socket: BorrowedFd, byte: u8) -> io::Result<()> {
+    let flags = MsgFlags::MSG_OOB | MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    socket::send(socket.as_raw_fd(), &[byte], flags)?;
+    Ok(())
+}
+
+/// Bytes in the kernel's send queue that the client has not acknowledged; 0 when
+/// the kernel does not say.
+#[must_use]
+pub fn unacknowledged(socket: BorrowedFd) -> usize {
+    let mut queued: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (the same number as TIOCOUTQ, tcp(7)) writes one c_int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+    if result == 0 { usize::try_from(queued).unwrap_or(0) } else { 0 }
+}
+
+/// Two descriptors for one socket.
+///
+/// # Errors
+/// Out of descriptors.
+pub fn duplicate(fd: &impl AsFd) -> io::Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned()
+}
