@@ -52,6 +52,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// When it cannot give up its privileges, or the monitor sends what it must not.
 pub fn run(channel: Channel) -> io::Result<()> {
     process::set_name(c"rlogind-relay");
+    process::unblock_signals()?;
     process::raise_descriptor_limit()?;
     let mut link = RelayEnd::new(channel);
     let Incoming::Message(ToRelay::Setup(setup), listeners) = link.receive()? else {

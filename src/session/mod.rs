@@ -60,6 +60,7 @@ enum NoSession {
 pub fn run(channel: Channel) -> io::Result<()> {
     process::set_name(c"rlogind-session");
     process::protect();
+    process::unblock_signals()?;
     let login = Login::receive(channel)?;
     let outcome = login.identify().and_then(|user| shell::open(&login, user));
     let reason = match outcome {

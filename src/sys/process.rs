@@ -178,8 +178,16 @@ pub fn set_descriptor_limit(limit: DescriptorLimit) -> io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_NOFILE, limit.soft, limit.hard)?)
 }
 
+/// Blocks no signal: a child inherits what its parent had blocked.
+///
+/// # Errors
+/// Those of sigprocmask(2).
+pub fn unblock_signals() -> io::Result<()> {
+    Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
+}
+
 /// Receives the named signals through a non-blocking descriptor instead of
-/// handlers. Children start with none of them blocked.
+/// handlers. Children inherit the block.
 ///
 /// # Errors
 /// Those of sigprocmask(2) and signalfd(2).

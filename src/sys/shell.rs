@@ -9,10 +9,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 
-use super::process::Process;
+use super::process::{self, Process};
 use super::pty;
 
 /// Everything the shell is started with. The supplementary groups are those of
@@ -58,8 +57,7 @@ pub fn start(shell: Shell) -> io::Result<Process> {
         if nix::unistd::chdir(home.as_c_str()).is_err() {
             nix::unistd::chdir(c"/")?;
         }
-        default_signals();
-        Ok(())
+        default_signals()
     };
     // SAFETY: between fork and exec the closure only makes system calls; it
     // allocates nothing and takes no lock (`io::stdin()` is only asked for its
@@ -88,12 +86,29 @@ fn become_user(uid: Uid, gid: Gid) -> io::Result<()> {
     if changed && !way_back { Ok(()) } else { Err(Errno::EPERM.into()) }
 }
 
-/// The shell starts with the signals as they are after boot. (The mask is empty
-/// already: std sees to it.)
-fn default_signals() {
-    for number in Signal::iterator() {
-        // SAFETY: SIG_DFL installs no handler. SIGKILL and SIGSTOP refuse, which
-        // is as good.
-        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+/// The last signal of Linux, signal(7).
+const LAST_SIGNAL: libc::c_int = 64;
+
+/// The shell starts with the signals as they are after boot: none ignored, none
+/// blocked.
+fn default_signals() -> io::Result<()> {
+    // The kernel's struct sigaction: SIG_DFL, no flags, empty mask.
+    let default = [0_u64; 4];
+    for number in 1..=LAST_SIGNAL {
+        // By the system call: the C library hides its own two signals, and leaves
+        // one of them ignored in what it starts by posix_spawn.
+        // SAFETY: the kernel reads one struct sigaction, which is not longer than
+        // `default`; SIG_DFL installs no handler. SIGKILL and SIGSTOP refuse,
+        // which is as good.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
+    process::unblock_signals()
 }
