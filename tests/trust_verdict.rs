@@ -2,85 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of a test fail by panicking")]
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+mod trust_fake;
 
 use proptest::prelude::*;
 use rlogind::config::{Login, RootLogin, Rule, RuleHost, RuleVerdict, Trust, UnreservedPort};
 use rlogind::trust::{
-    Account, Decision, FileContent, LookupError, Member, Place, Policy, Query, Reason, RefusedBy, Skip,
-    StepOutcome, Verdict, World, decide, world,
+    Account, Decision, FileContent, Place, Policy, Query, Reason, RefusedBy, Skip, StepOutcome, Verdict,
+    decide, world,
 };
+use trust_fake::Fake;
 
 const CONFIG: &str = "/etc/rlogind.toml";
 const EQUIV: &str = "/etc/hosts.equiv";
 const RHOSTS: &str = "/home/alice/.rhosts";
-
-/// Names, groups and files as the test wants them.
-struct Fake {
-    names: HashMap<&'static str, Vec<IpAddr>>,
-    hosts_of_group: Vec<(&'static str, &'static str)>,
-    users_of_group: Vec<(&'static str, &'static str)>,
-    equiv: FileContent,
-    rhosts: FileContent,
-    lookups: usize,
-    files_read: usize,
-}
-
-impl Fake {
-    fn new(equiv: &str, rhosts: &str) -> Self {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let text = |text: &str| match text {
-            "" => FileContent::Absent,
-            text => FileContent::Text(text.as_bytes().to_vec()),
-        };
-        Fake {
-            names: HashMap::from([
-                ("client", vec![ip("192.0.2.7")]),
-                ("client.example.org", vec![ip("192.0.2.9"), ip("192.0.2.7")]),
-                ("other", vec![ip("192.0.2.8")]),
-                ("six", vec![ip("2001:db8::7")]),
-                ("near", vec![ip("fe80::7")]),
-            ]),
-            hosts_of_group: vec![("lab", "client")],
-            users_of_group: vec![("staff", "bob")],
-            equiv: text(equiv),
-            rhosts: text(rhosts),
-            lookups: 0,
-            files_read: 0,
-        }
-    }
-}
-
-impl World for Fake {
-    fn addresses(&mut self, name: &str, peer: IpAddr) -> Result<Vec<IpAddr>, LookupError> {
-        self.lookups += 1;
-        if name == "down" {
-            return Err(LookupError::NoAnswer("timed out".to_owned()));
-        }
-        let found = self.names.get(name).into_iter().flatten();
-        let found: Vec<_> = found.copied().filter(|ip| ip.is_ipv4() == peer.is_ipv4()).collect();
-        if found.is_empty() { Err(LookupError::NoSuchName) } else { Ok(found) }
-    }
-
-    fn in_netgroup(&mut self, group: &[u8], member: Member<'_>) -> bool {
-        let (list, name) = match member {
-            Member::Host(host) => (&self.hosts_of_group, host.as_bytes()),
-            Member::User(user) => (&self.users_of_group, user),
-        };
-        list.iter().any(|(g, m)| g.as_bytes() == group && m.as_bytes() == name)
-    }
-
-    fn hosts_equiv(&mut self) -> FileContent {
-        self.files_read += 1;
-        self.equiv.clone()
-    }
-
-    fn rhosts(&mut self, _: &Account) -> FileContent {
-        self.files_read += 1;
-        self.rhosts.clone()
-    }
-}
 
 /// A login of bob@192.0.2.7 to alice, unless changed.
 struct Case {

@@ -12,7 +12,8 @@
 //! it was found to be false.
 
 pub mod accounts;
-
+pub mod check;
+pub mod explain;
 pub mod files;
 mod matching;
 pub mod rules;

@@ -11,7 +11,7 @@
 //! `/etc/hosts.equiv` exists but cannot be believed, its refusals are unknown,
 //! so `~/.rhosts` does not count either.
 
-mod search;
+pub(super) mod search;
 
 use std::fmt;
 

@@ -21,12 +21,12 @@ const MAX_TEXT: usize = 120;
 
 /// How much work a file may cause. A hostile `.rhosts` delays only the login of
 /// its own user, but that need not take minutes.
-struct Bounds {
-    lines: usize,
-    lookups: usize,
+pub(in crate::trust) struct Bounds {
+    pub(in crate::trust) lines: usize,
+    pub(in crate::trust) lookups: usize,
 }
-const HOSTS_EQUIV_BOUNDS: Bounds = Bounds { lines: 65_536, lookups: 4096 };
-const RHOSTS_BOUNDS: Bounds = Bounds { lines: 4096, lookups: 128 };
+pub(in crate::trust) const HOSTS_EQUIV_BOUNDS: Bounds = Bounds { lines: 65_536, lookups: 4096 };
+pub(in crate::trust) const RHOSTS_BOUNDS: Bounds = Bounds { lines: 4096, lookups: 128 };
 
 /// Goes on, or ends with the verdict.
 type Flow = ControlFlow<Verdict>;
@@ -269,7 +269,7 @@ impl<'a> Search<'a> {
 }
 
 /// How many questions to a name service an entry may cost.
-fn lookups_of(entry: &Entry<'_>) -> usize {
+pub(in crate::trust) fn lookups_of(entry: &Entry<'_>) -> usize {
     let host = matches!(entry.host.what, Host::Name(_) | Host::Group(_));
     let user = matches!(entry.user.what, User::Group(_));
     usize::from(host) + usize::from(user)
