@@ -61,6 +61,7 @@ fn lines_that_do_not_mean_what_they_seem_to() {
             "the first word is neither an address nor a host name, so the line trusts nobody",
         ),
         ("-*.example.org", "the first word is neither an address nor a host name, so the refusal stands"),
+        ("-client bob", "a refused host is refused for every user: the second word means nothing"),
         ("client -", "the second word is a sign without a name, so the refusal stands"),
     ] {
         assert_eq!(findings(line, "")[..], [format!("/etc/hosts.equiv:1: {finding}")], "{line}");

@@ -37,10 +37,12 @@ pub(super) struct Context<'a> {
 pub(super) fn user(entry: &Entry<'_>, ctx: &Context<'_>, world: &mut dyn World) -> Match {
     let remote = ctx.query.remote_user;
     let shown = printable(remote, SHOWN);
+    // As in glibc. The BSDs refuse only the pair, but hosts.equiv(5) promises
+    // that nobody at a refused host is trusted.
+    if entry.host.refuse {
+        return Match::Yes("a refused host is refused for every user".to_owned());
+    }
     match entry.user.what {
-        // hosts.equiv(5): users of a refused host are not trusted, whoever they
-        // are. (glibc refuses only the one with the account's name.)
-        User::Missing | User::Comment if entry.host.refuse => Match::Yes("everyone there".to_owned()),
         User::Missing if remote == ctx.account.as_bytes() => Match::Yes("same name on both sides".to_owned()),
         User::Missing => Match::No(format!(
             "names no user, so only {} is meant, not {shown}",

@@ -67,11 +67,10 @@ pub enum Host<'a> {
 /// Which users of the client's side a user field means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User<'a> {
-    /// No second word: the user of the account's own name, and in a line that
-    /// refuses a host: everyone there.
+    /// No second word: the user of the account's own name.
     Missing,
     /// The second word begins with `#`. The language has no comments behind an
-    /// entry, so this names nobody; but a refusal does not lose its force by it.
+    /// entry, so this names nobody.
     Comment,
     /// `+`: everyone.
     Any,

@@ -140,6 +140,15 @@ impl<'a> Lines<'a> {
     }
 
     fn user(&self, entry: &Entry<'_>, wrong: &mut Vec<Wrong>) {
+        if entry.host.refuse {
+            if !matches!(entry.user.what, User::Missing | User::Any) {
+                wrong.push((
+                    "a refused host is refused for every user: the second word means nothing".to_owned(),
+                    true,
+                ));
+            }
+            return;
+        }
         match entry.user.what {
             User::Missing | User::Name(_) => {}
             User::Comment => {
@@ -208,8 +217,10 @@ impl<'a> Lines<'a> {
             Host::Group(_) | Host::Malformed if entry.refuses() => HostKey::Any,
             Host::Group(_) | Host::Malformed => return None,
         };
+        if entry.host.refuse {
+            return Some((host, UserKey::Any));
+        }
         let user = match entry.user.what {
-            User::Missing | User::Comment if entry.host.refuse => UserKey::Any,
             User::Missing => account.map_or(UserKey::Same, |name| UserKey::Name(name.as_bytes().to_vec())),
             User::Any => UserKey::Any,
             User::Name(name) => UserKey::Name(name.to_vec()),
