@@ -8,11 +8,12 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use rlogind::cli::{self, Command, Serve, Trust};
-use rlogind::config::{self, Source};
+use rlogind::cli::{self, Command, ConfigFile, Serve, Trust};
+use rlogind::config::{self, Config, Source};
 use rlogind::monitor::{self, Options};
 use rlogind::sys::channel::Channel;
-use rlogind::{check, relay, session};
+use rlogind::trust::{check::CheckWhich, explain::ExplainArgs};
+use rlogind::{check, relay, session, trust};
 
 fn main() -> ExitCode {
     // The two roles first: they are started often, and with nothing else to read.
@@ -29,7 +30,22 @@ fn command() -> ExitCode {
     match cli.command {
         None => serve(cli.serve),
         Some(Command::Check(config)) => finish(check::run(config.path(), out)),
-        Some(Command::Trust(Trust::Explain(_) | Trust::Check(_))) => ExitCode::FAILURE,
+        Some(Command::Trust(Trust::Explain(args))) => with_config(&args.config, |config, source| {
+            let explain = ExplainArgs {
+                from: args.from,
+                port: Some(args.port),
+                remote_user: &args.remote_user,
+                user: &args.user,
+                config,
+                config_path: &source.to_string(),
+                json: args.json,
+            };
+            trust::explain::explain(&explain, out).map(|()| true)
+        }),
+        Some(Command::Trust(Trust::Check(args))) => with_config(&args.config, |config, _| {
+            let which = args.user.clone().map_or(CheckWhich::All, CheckWhich::User);
+            trust::check::check(&which, config, out).map(|wrong| !wrong)
+        }),
     }
 }
 
@@ -54,6 +70,13 @@ fn serve(args: Serve) -> ExitCode {
     };
     match monitor::run(options) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn with_config(file: &ConfigFile, run: impl FnOnce(&Config, &Source) -> io::Result<bool>) -> ExitCode {
+    match config::load_default_or(file.path()) {
+        Ok((config, source)) => finish(run(&config, &source)),
         Err(error) => fail(&error),
     }
 }

@@ -62,8 +62,9 @@ pub struct Trust {
 }
 
 /// One `[[trust.rule]]`. An empty list of `from` or `users` matches every peer
-/// or account; an empty `remote_users` matches the remote user who has the same
-/// name as the account.
+/// or account. An empty `remote_users` matches everyone where the verdict is
+/// `password` or `refuse`; where it is `trust`, only the remote user who has the
+/// same name as the account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Where the peer must come from.

@@ -88,7 +88,7 @@ pub struct Ready {
 impl<C: Client, T: Terminal> Connection<C, T> {
     /// A client that has just connected.
     pub fn new(client: C, handshake: Duration, idle: Duration, now: Instant) -> Self {
-        let phase = Phase::Handshake(Box::new(handshake::Decoder::new()), now + handshake);
+        let phase = Phase::Handshake(Box::default(), now + handshake);
         Connection { client: ClientSide::new(client), phase, idle, bytes_in: 0 }
     }
 

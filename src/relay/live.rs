@@ -293,7 +293,7 @@ impl<T: Terminal> Live<T> {
         if self.window.hold_deadline().is_some_and(|time| time <= now) {
             self.window.release(now, decoded);
         }
-        self.to_terminal(decoded);
+        self.write_or_keep(decoded);
         // A client that has gone while its input stands still must not stay for ever.
         if client.hung_up && self.input == Input::Flowing && !self.to_terminal.is_empty() {
             self.input = Input::Ending(now + LAST_INPUT_TIME);
@@ -308,7 +308,7 @@ impl<T: Terminal> Live<T> {
         }
     }
 
-    fn to_terminal(&mut self, mut bytes: &[u8]) {
+    fn write_or_keep(&mut self, mut bytes: &[u8]) {
         while self.to_terminal.is_empty() && self.writable && !bytes.is_empty() {
             bytes = &bytes[self.write_terminal(bytes)..];
         }

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, getsockopt, recvmsg,
+    sendmsg, socketpair, sockopt,
 };
 
 /// The longest message, in bytes.
@@ -51,9 +51,10 @@ impl Channel {
     /// When the descriptor is not a `SOCK_SEQPACKET` socket: then somebody else
     /// started this process.
     pub fn from_inherited(fd: OwnedFd) -> io::Result<Channel> {
-        match nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::SockType)? {
-            SockType::SeqPacket => Ok(Channel(fd)),
-            _ => Err(io::Error::other("not a socket of ours")),
+        if getsockopt(&fd, sockopt::SockType)? == SockType::SeqPacket {
+            Ok(Channel(fd))
+        } else {
+            Err(io::Error::other("standard input is no channel of ours"))
         }
     }
 
