@@ -90,11 +90,26 @@ pub enum FromRelay {
     Closed {
         /// Which.
         id: ConnectionId,
+        /// Why.
+        cause: CloseCause,
         /// Bytes from the client to the terminal.
         bytes_in: u64,
         /// Bytes from the terminal to the client.
         bytes_out: u64,
     },
+}
+
+/// Why the relay closed a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CloseCause {
+    /// The session had ended and its last output was sent.
+    Ended,
+    /// The client closed or broke it.
+    ClientLeft,
+    /// Nothing came or went for `limits.idle`.
+    Idle,
+    /// The client did not take the last output.
+    Stuck,
 }
 
 /// The three strings of a handshake. The client's user may be a password: no
@@ -152,6 +167,9 @@ pub enum FromSession {
 /// The most messages that wait for a peer that does not read.
 const MAX_WAITING: usize = 16 * 1024;
 
+/// Room for a message with a handshake in it, in bytes.
+const ROOM: usize = 1024;
+
 /// A typed connection to another process of ours.
 #[derive(Debug)]
 pub struct Link<Out, In> {
@@ -200,8 +218,10 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
     /// # Errors
     /// When the other side is gone, or has not read for far too long.
     pub fn send(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> io::Result<()> {
-        // Wiped: a handshake may hold a password.
-        let bytes = Zeroizing::new(postcard::to_stdvec(message).map_err(io::Error::other)?);
+        // Wiped, and with room from the start so that growing leaves no copies: a
+        // handshake may hold a password.
+        let room = Vec::with_capacity(ROOM);
+        let bytes = Zeroizing::new(postcard::to_extend(message, room).map_err(io::Error::other)?);
         if self.waiting.is_empty() {
             let borrowed: Vec<BorrowedFd> = descriptors.iter().map(AsFd::as_fd).collect();
             match self.channel.send(&bytes, &borrowed) {

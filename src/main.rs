@@ -6,12 +6,14 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rlogind::cli::{self, Command, ConfigFile, Serve, Trust};
 use rlogind::config::{self, Config, Source};
 use rlogind::monitor::{self, Options};
 use rlogind::sys::channel::Channel;
+use rlogind::sys::process;
 use rlogind::trust::{check::CheckWhich, explain::ExplainArgs};
 use rlogind::{check, relay, session, trust};
 
@@ -58,7 +60,7 @@ fn serve(args: Serve) -> ExitCode {
         config.listen = args.listen;
     }
     let config_path = match &source {
-        Source::File(path) => Some(path.clone()),
+        Source::File(path) => Some(absolute(path)),
         Source::BuiltIn => None,
     };
     let options = Options {
@@ -66,12 +68,17 @@ fn serve(args: Serve) -> ExitCode {
         source: source.to_string(),
         config_path,
         stderr: args.stderr,
-        daemon: args.daemon.then_some(args.pid_file),
+        daemon: args.daemon.then_some(args.pid_file.as_deref().map(absolute)),
     };
     match monitor::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// A path that means the same after the daemon has left for `/`.
+fn absolute(path: impl AsRef<Path>) -> PathBuf {
+    std::path::absolute(&path).unwrap_or_else(|_| path.as_ref().to_owned())
 }
 
 fn with_config(file: &ConfigFile, run: impl FnOnce(&Config, &Source) -> io::Result<bool>) -> ExitCode {
@@ -83,7 +90,10 @@ fn with_config(file: &ConfigFile, run: impl FnOnce(&Config, &Source) -> io::Resu
 
 /// The channel that the monitor made our standard input.
 fn inherited_channel() -> io::Result<Channel> {
-    Channel::from_inherited(io::stdin().as_fd().try_clone_to_owned()?)
+    let channel = Channel::from_inherited(io::stdin().as_fd().try_clone_to_owned()?)?;
+    // PAM modules start helpers; standard input is what those would inherit.
+    process::close_stdin()?;
+    Ok(channel)
 }
 
 fn finish(outcome: io::Result<bool>) -> ExitCode {

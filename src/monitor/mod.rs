@@ -21,6 +21,7 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::Uid;
 
 use crate::audit::event::Event;
 use crate::audit::syslog::{Log, SOCKET};
@@ -70,6 +71,9 @@ pub struct Options {
 /// # Errors
 /// What keeps it from serving, in words for the administrator.
 pub fn run(options: Options) -> Result<(), Error> {
+    if !Uid::effective().is_root() {
+        return Err(Error("only root can serve logins".to_owned()));
+    }
     process::close_on_exec_all();
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let mut config = options.config;

@@ -1,6 +1,9 @@
 //! The monitor's loop: who said what, what is due, what is over.
 
+use super::session::Stage;
 use super::*;
+use crate::audit::event::LoginEvent;
+use crate::ipc::CloseCause;
 
 /// Messages taken from one process in one turn.
 const MESSAGES: usize = 64;
@@ -228,14 +231,17 @@ impl Monitor {
                 match self.open_session(client, via, fields, now) {
                     Ok((session, leader)) => self.enter(id, session, leader, now),
                     Err(refusal) => {
-                        if let Some(peer) = refusal.peer {
-                            self.log.write(&Event::Refused { peer, reason: refusal.reason, count: 1 }, now);
-                        }
+                        let event = match refusal.peer {
+                            Some(peer) => Event::Refused { peer, reason: refusal.reason, count: 1 },
+                            None => Event::Warning { text: refusal.reason },
+                        };
+                        self.log.write(&event, now);
                         self.tell_relay(&ToRelay::Refused(id, refusal.message), Vec::new());
                     }
                 }
             }
-            FromRelay::Closed { id, bytes_in, bytes_out } => {
+            FromRelay::Closed { id, cause, bytes_in, bytes_out } => {
+                self.note_cause(id, cause, now);
                 self.close_session(id, (bytes_in, bytes_out), now)
             }
         }
@@ -328,6 +334,20 @@ impl Monitor {
             self.log.write(&Event::Warning { text: format!("a session process is ended: {offence}") }, now);
             return;
         }
+    }
+
+    /// Says why a session is hung up, where the log would not show it otherwise.
+    fn note_cause(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
+        let Some(Session { peer, tty, stage: Stage::Open { user, .. }, .. }) = self.sessions.get(&id) else {
+            return;
+        };
+        let text = match cause {
+            CloseCause::Ended | CloseCause::ClientLeft => return,
+            CloseCause::Idle => "nothing came or went for the idle time: hung up".to_owned(),
+            CloseCause::Stuck => "the client did not take the last output: given up".to_owned(),
+        };
+        let event = LoginEvent::Trouble { user: user.clone(), text };
+        self.log.write(&Event::Login { peer: *peer, tty: tty.clone(), event }, now);
     }
 
     /// The relay has closed the connection, so nobody sits at the terminal any more.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::ends::{Client, Terminal};
 use super::live::{ClientSide, Fate, Live, Scratch};
+use crate::ipc::CloseCause;
 use crate::wire::answer;
 use crate::wire::handshake::{self, Handshake, Progress};
 
@@ -57,8 +58,8 @@ pub enum Outcome {
     Refused(String),
     /// The session's part is over (the connection may linger).
     Finished,
-    /// The connection is at its end: drop it.
-    Gone,
+    /// The connection is at its end: drop it. The cause counts while there is a session.
+    Gone(CloseCause),
 }
 
 /// What came of a turn.
@@ -171,7 +172,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                 self.close(now);
                 Outcome::Refused(format!("the connection broke during the handshake: {error}"))
             }
-            Err(_) => Outcome::Gone,
+            Err(_) => Outcome::Gone(CloseCause::ClientLeft),
         };
         let (again, wake) = match &self.phase {
             Phase::Handshake(_, latest) => (self.client.readable, Some(*latest)),
@@ -188,10 +189,12 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     fn step(&mut self, scratch: &mut Scratch, now: Instant) -> io::Result<Outcome> {
         match &mut self.phase {
             Phase::Handshake(..) => self.handshake(scratch, now),
-            Phase::Opening(_, latest) => Ok(if *latest <= now { Outcome::Gone } else { Outcome::None }),
+            Phase::Opening(_, latest) => {
+                Ok(if *latest <= now { Outcome::Gone(CloseCause::Stuck) } else { Outcome::None })
+            }
             Phase::Live(live) => match live.turn(&mut self.client, scratch, now)? {
                 Fate::Lives => Ok(Outcome::None),
-                Fate::Gone => Ok(Outcome::Gone),
+                Fate::Gone(cause) => Ok(Outcome::Gone(cause)),
                 Fate::Finished => {
                     self.close(now);
                     Ok(Outcome::Finished)
@@ -260,6 +263,6 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             *budget = budget.saturating_sub(count);
         }
         let over = (*told && *heard) || *budget == 0 || *latest <= now;
-        Ok(if over { Outcome::Gone } else { Outcome::None })
+        Ok(if over { Outcome::Gone(CloseCause::Ended) } else { Outcome::None })
     }
 }

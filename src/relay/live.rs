@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::ends::{Client, Terminal};
 use super::queue::Queue;
+use crate::ipc::CloseCause;
 use crate::sys::pty::{self, Packet};
 use crate::wire::urgent::{FlowControl, Next, Pacer};
 use crate::wire::window;
@@ -177,8 +178,8 @@ pub(super) enum Fate {
     Lives,
     /// The last output is sent.
     Finished,
-    /// The client has gone, or does not take its bytes any more.
-    Gone,
+    /// It has to be closed without more ado.
+    Gone(CloseCause),
 }
 
 impl<T: Terminal> Live<T> {
@@ -473,16 +474,18 @@ impl<T: Terminal> Live<T> {
             && (self.to_terminal.is_empty() || latest <= now)
             && self.output == Output::Flowing
         {
-            return Fate::Gone;
+            return Fate::Gone(CloseCause::ClientLeft);
         }
         match self.output {
             Output::Read { .. } if client.outgoing.is_empty() => Fate::Finished,
             Output::Ending { standstill, latest, .. } | Output::Read { standstill, latest }
                 if standstill.min(latest) <= now =>
             {
-                Fate::Gone
+                Fate::Gone(CloseCause::Stuck)
             }
-            Output::Flowing if !self.idle.is_zero() && self.last_activity + self.idle <= now => Fate::Gone,
+            Output::Flowing if !self.idle.is_zero() && self.last_activity + self.idle <= now => {
+                Fate::Gone(CloseCause::Idle)
+            }
             Output::Flowing | Output::Ending { .. } | Output::Read { .. } => Fate::Lives,
         }
     }

@@ -27,7 +27,9 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
 
 use crate::audit::event::Via;
-use crate::ipc::{ConnectionId, FromRelay, HandshakeFields, Incoming, RelayEnd, RelaySetup, ToRelay};
+use crate::ipc::{
+    CloseCause, ConnectionId, FromRelay, HandshakeFields, Incoming, RelayEnd, RelaySetup, ToRelay,
+};
 use crate::sys::channel::Channel;
 use crate::sys::pty::Leader;
 use crate::sys::{process, sandbox, socket};
@@ -52,7 +54,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// When it cannot give up its privileges, or the monitor sends what it must not.
 pub fn run(channel: Channel) -> io::Result<()> {
     process::set_name(c"rlogind-relay");
-    process::unblock_signals()?;
+    // The signals that end the monitor stay blocked, as inherited: a ^C at its
+    // terminal must not take the relay before the sessions are closed.
     process::raise_descriptor_limit()?;
     let mut link = RelayEnd::new(channel);
     let Incoming::Message(ToRelay::Setup(setup), listeners) = link.receive()? else {
@@ -274,7 +277,7 @@ impl Relay {
                 let opened = WatchedTerminal::new(Leader::new(leader), &self.registry, token)
                     .and_then(|terminal| entry.connection.opened(terminal, now));
                 if opened.is_err() {
-                    return self.forget(id);
+                    return self.forget(id, CloseCause::ClientLeft);
                 }
             }
             ToRelay::Refused(_, text) => {
@@ -371,8 +374,8 @@ impl Relay {
             Outcome::Refused(reason) => {
                 self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
             }
-            Outcome::Finished => report_closed(&mut self.link, id, entry)?,
-            Outcome::Gone => return self.forget(id),
+            Outcome::Finished => report_closed(&mut self.link, id, entry, CloseCause::Ended)?,
+            Outcome::Gone(cause) => return self.forget(id, cause),
         }
         if turn.again {
             enqueue(&mut self.turns, id, entry);
@@ -390,7 +393,7 @@ impl Relay {
     }
 
     /// The connection is over: closes it and tells the monitor.
-    fn forget(&mut self, id: ConnectionId) -> io::Result<()> {
+    fn forget(&mut self, id: ConnectionId, cause: CloseCause) -> io::Result<()> {
         let Some(mut entry) = self.connections.remove(&id) else { return Ok(()) };
         if let Some(time) = entry.wake {
             self.timers.remove(&(time, id));
@@ -399,7 +402,7 @@ impl Relay {
             Some(source) => self.admission.leave(source),
             None => self.refused -= 1,
         }
-        report_closed(&mut self.link, id, &mut entry)
+        report_closed(&mut self.link, id, &mut entry, cause)
     }
 }
 
@@ -435,12 +438,17 @@ fn ask_for_session(
     }
 }
 
-fn report_closed(link: &mut RelayEnd, id: ConnectionId, entry: &mut Entry) -> io::Result<()> {
+fn report_closed(
+    link: &mut RelayEnd,
+    id: ConnectionId,
+    entry: &mut Entry,
+    cause: CloseCause,
+) -> io::Result<()> {
     if !std::mem::take(&mut entry.open) {
         return Ok(());
     }
     let (bytes_in, bytes_out) = entry.connection.bytes();
-    link.send(&FromRelay::Closed { id, bytes_in, bytes_out }, Vec::new())
+    link.send(&FromRelay::Closed { id, cause, bytes_in, bytes_out }, Vec::new())
 }
 
 fn ready(event: &Event) -> Ready {

@@ -13,7 +13,7 @@ use nix::unistd::User;
 use zeroize::Zeroizing;
 
 use super::console::Prompts;
-use super::{Login, NoSession};
+use super::{Login, Names, NoSession};
 use crate::audit::event::LoginEvent;
 use crate::config::RootLogin;
 use crate::records::{self, Sitting};
@@ -50,12 +50,12 @@ enum Proof {
 
 impl Login {
     /// Finds out who it is and that the account may be used now.
-    pub(super) fn identify(&self) -> Result<Authenticated, NoSession> {
+    pub(super) fn identify(&self, names: Names) -> Result<Authenticated, NoSession> {
         self.show_banner();
-        if let Some(trusted) = self.try_trust()? {
-            return Ok(trusted);
+        match self.try_trust(&names)? {
+            Some(trusted) => Ok(trusted),
+            None => self.ask_for_password(&names.server_user),
         }
-        self.ask_for_password()
     }
 
     fn show_banner(&self) {
@@ -67,16 +67,16 @@ impl Login {
         }
     }
 
-    fn try_trust(&self) -> Result<Option<Authenticated>, NoSession> {
-        let wanted = self.handshake.server_user.as_bytes();
+    fn try_trust(&self, names: &Names) -> Result<Option<Authenticated>, NoSession> {
+        let wanted = names.server_user.as_bytes();
         let user = find_user(wanted)?;
         let account = user.as_ref().map(Account::from);
         let name = String::from_utf8_lossy(wanted);
         let query = Query {
-            peer: self.start.peer.ip(),
-            port_reserved: reserved(self.start.peer.port()),
+            peer: self.peer.ip(),
+            port_reserved: reserved(self.peer.port()),
             host: self.host.as_deref(),
-            remote_user: self.handshake.client_user.as_bytes(),
+            remote_user: names.client_user.as_bytes(),
             user: &name,
             account: account.as_ref(),
         };
@@ -148,8 +148,8 @@ impl Login {
         Ok(Authenticated { user, pam, remote_user: Some(remote_user), _proof: Proof::Rule(granted) })
     }
 
-    fn ask_for_password(&self) -> Result<Authenticated, NoSession> {
-        let mut name = Zeroizing::new(self.handshake.server_user.as_bytes().to_vec());
+    fn ask_for_password(&self, wanted: &Name) -> Result<Authenticated, NoSession> {
+        let mut name = Zeroizing::new(wanted.as_bytes().to_vec());
         for attempt in 1..=self.config.login.attempts {
             if name.is_empty() {
                 name = self.ask_for_name()?;
@@ -220,7 +220,7 @@ impl Login {
         let service = CString::new(self.config.login.pam_service.as_str()).map_err(impossible)?;
         let name = CString::new(name).map_err(impossible)?;
         let host = CString::new(self.host_or_address()).map_err(impossible)?;
-        let tty = CString::new(self.start.tty.as_str()).map_err(impossible)?;
+        let tty = CString::new(self.tty.as_str()).map_err(impossible)?;
         let prompts = Prompts(Rc::clone(&self.console));
         let mut pam = Transaction::start(&service, Some(&name), prompts).map_err(refused)?;
         pam.set(Item::RemoteHost, &host).map_err(refused)?;
@@ -247,10 +247,10 @@ impl Login {
         if let Some(user) = user {
             let host = self.host_or_address();
             let sitting = Sitting {
-                line: &self.start.tty,
+                line: &self.tty,
                 user: &user.name,
                 host: &host,
-                address: self.start.peer.ip(),
+                address: self.peer.ip(),
                 pid: std::process::id(),
             };
             records::failure(self.config.audit.records, &sitting);

@@ -14,6 +14,7 @@ mod speed;
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -27,7 +28,7 @@ use crate::sys::channel::Channel;
 use crate::sys::process::{self, DescriptorLimit};
 use crate::sys::resolve;
 use crate::wire::answer;
-use crate::wire::handshake::Handshake;
+use crate::wire::handshake::{Handshake, Name, TerminalType};
 use console::{Console, Over};
 
 /// What is known of the login that this process is about.
@@ -36,12 +37,22 @@ struct Login {
     config: Config,
     /// Where the configuration was read from.
     source: String,
-    start: SessionStart,
-    handshake: Handshake,
+    peer: SocketAddr,
+    /// The terminal's name, e.g. `pts/3`.
+    tty: String,
+    terminal: TerminalType,
+    speed: Option<u32>,
     /// The client's name, when its address and its name confirm each other.
     host: Option<String>,
     console: Rc<Console>,
     monitor: Rc<RefCell<SessionEndpoint>>,
+}
+
+/// What the client said of users. Some clients send the password as their own
+/// user's name, so this is dropped, and wiped, before the shell starts.
+struct Names {
+    client_user: Name,
+    server_user: Name,
 }
 
 /// Why a login ends without a session; the log has said it, or will.
@@ -61,8 +72,8 @@ pub fn run(channel: Channel) -> io::Result<()> {
     process::set_name(c"rlogind-session");
     process::protect();
     process::unblock_signals()?;
-    let login = Login::receive(channel)?;
-    let outcome = login.identify().and_then(|user| shell::open(&login, user));
+    let (login, names) = Login::receive(channel)?;
+    let outcome = login.identify(names).and_then(|user| shell::open(&login, user));
     let reason = match outcome {
         Ok(session) => {
             let end = session.run_to_end(&login);
@@ -76,7 +87,7 @@ pub fn run(channel: Channel) -> io::Result<()> {
 }
 
 impl Login {
-    fn receive(channel: Channel) -> io::Result<Login> {
+    fn receive(channel: Channel) -> io::Result<(Login, Names)> {
         let mut endpoint = SessionEndpoint::new(channel);
         let Incoming::Message(ToSession::Start(start), descriptors) = endpoint.receive()? else {
             return Err(io::Error::other("no start from the monitor"));
@@ -85,23 +96,25 @@ impl Login {
             return Err(io::Error::other("no terminal from the monitor"));
         };
         let Shared { config, source } = Shared::load(shared)?;
-        let fields = &start.fields;
-        let handshake = Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
-            .map_err(|refusal| io::Error::other(refusal.to_string()))?;
+        let SessionStart { peer, fields, tty: tty_name, descriptors, .. } = start;
+        let Handshake { client_user, server_user, terminal, speed } =
+            Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
+                .map_err(|refusal| io::Error::other(refusal.to_string()))?;
         setsid()?;
         umask(Mode::S_IWGRP | Mode::S_IWOTH);
-        let (soft, hard) = start.descriptors;
+        let (soft, hard) = descriptors;
         process::set_descriptor_limit(DescriptorLimit { soft, hard })?;
         let monitor = Rc::new(RefCell::new(endpoint));
         let deadline = Instant::now() + config.limits.login;
         let console = Rc::new(Console::new(tty, Rc::clone(&monitor), deadline)?);
-        let host = resolve::confirmed_name(start.peer.ip()).ok();
-        Ok(Login { config, source, start, handshake, host, console, monitor })
+        let host = resolve::confirmed_name(peer.ip()).ok();
+        let login = Login { config, source, peer, tty: tty_name, terminal, speed, host, console, monitor };
+        Ok((login, Names { client_user, server_user }))
     }
 
     /// The client's confirmed name, or its address.
     fn host_or_address(&self) -> String {
-        self.host.clone().unwrap_or_else(|| self.start.peer.ip().to_string())
+        self.host.clone().unwrap_or_else(|| self.peer.ip().to_string())
     }
 
     fn report(&self, event: LoginEvent) {

@@ -75,13 +75,7 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
 }
 
 fn sitting<'a>(login: &'a Login, user: &'a User, host: &'a str) -> Sitting<'a> {
-    Sitting {
-        line: &login.start.tty,
-        user: &user.name,
-        host,
-        address: login.start.peer.ip(),
-        pid: std::process::id(),
-    }
+    Sitting { line: &login.tty, user: &user.name, host, address: login.peer.ip(), pid: std::process::id() }
 }
 
 fn start_shell(login: &Login, user: &User, pam: &Transaction<Prompts>) -> Result<Process, NoSession> {
@@ -92,13 +86,13 @@ fn start_shell(login: &Login, user: &User, pam: &Transaction<Prompts>) -> Result
         user,
         &home,
         &program,
-        login.handshake.terminal.as_str(),
+        login.terminal.as_str(),
         &login.host_or_address(),
         pam.environment(),
     );
     let mut name = OsString::from("-");
     name.push(program.file_name().unwrap_or(program.as_os_str()));
-    let started = login.console.hand_over(login.handshake.speed).and_then(|()| {
+    let started = login.console.hand_over(login.speed).and_then(|()| {
         shell::start(Shell {
             program: &program,
             name: &name,

@@ -113,13 +113,13 @@ impl<C: Conversation> Transaction<C> {
         Some(unsafe { CStr::from_ptr(value.cast::<c_char>()) }.to_owned())
     }
 
-    /// Proves who the user is.
+    /// Proves who the user is. An empty password never does.
     ///
     /// # Errors
     /// Wrong, or anything else that is in the way.
     pub fn authenticate(&mut self) -> Result<(), Failure> {
         // SAFETY: a live handle.
-        let result = unsafe { ffi::pam_authenticate(self.handle, 0) };
+        let result = unsafe { ffi::pam_authenticate(self.handle, ffi::PAM_DISALLOW_NULL_AUTHTOK) };
         self.note(result)
     }
 

@@ -1,6 +1,7 @@
 //! Processes: starting a role of our own image, waiting, signals, limits.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -12,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, dup2_stdin};
 
 use super::channel::Channel;
 
@@ -148,6 +149,14 @@ pub fn close_on_exec_all() {
     // SAFETY: three integers; it changes a flag of descriptors, and Rust's own
     // have that flag already. Kernels before 5.11 refuse, which changes nothing.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Makes the null device standard input.
+///
+/// # Errors
+/// Those of open(2) and dup2(2).
+pub fn close_stdin() -> io::Result<()> {
+    Ok(dup2_stdin(File::open("/dev/null")?)?)
 }
 
 /// The limit on open descriptors a process was started with.
