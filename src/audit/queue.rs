@@ -215,7 +215,8 @@ impl Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixDatagram;
+    use std::io::Read;
+    use std::os::unix::net::{UnixDatagram, UnixListener};
 
     fn push(queue: &mut Queue, line: &[u8]) {
         queue.write_all(line).unwrap();
@@ -251,6 +252,29 @@ mod tests {
             assert_eq!(&buf[..n], want, "without the end-of-line byte");
         }
         assert_eq!((queue.lost(), queue.bytes, queue.retry_at()), (1, 0, None));
+    }
+
+    #[test]
+    fn a_line_that_a_stream_takes_in_parts_arrives_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut queue = Queue::new(&path);
+        let long = vec![b'a'; MAX_BYTES - 4096];
+        push(&mut queue, &long);
+        push(&mut queue, b"last");
+        queue.deliver(Instant::now());
+        assert!(queue.sent > 0, "the socket took part of the line");
+        let reader = std::thread::spawn(move || {
+            let mut got = Vec::new();
+            listener.accept().unwrap().0.read_to_end(&mut got).unwrap();
+            got
+        });
+        while !queue.is_empty() {
+            queue.deliver(Instant::now());
+        }
+        drop(queue);
+        assert!(reader.join().unwrap() == [&long, END_OF_LINE, b"last", END_OF_LINE].concat());
     }
 
     #[test]
