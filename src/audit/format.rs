@@ -221,12 +221,7 @@ fn login(place: &Place<'_>, event: &LoginEvent) -> Line {
             password_failed(place, user.as_ref(), host.as_ref(), *attempt, reason)
         }
         LoginEvent::AccountRefused { user, host, reason } => {
-            let from = place.source(host.as_ref());
-            let sentence = format!("account {} refused from {from}: {}", Word(user), Text(reason));
-            Line::new(Severity::Notice, sentence, "account-refused")
-                .field("user", user)
-                .source(place, host.as_ref())
-                .field("reason", reason)
+            account_refused(place, user, host.as_ref(), reason)
         }
         LoginEvent::Abandoned { reason } => {
             let sentence = format!("login from {} given up: {}", place.source(None), Text(reason));
@@ -235,13 +230,7 @@ fn login(place: &Place<'_>, event: &LoginEvent) -> Line {
                 .field("reason", reason)
         }
         LoginEvent::Opened { user, remote_user, host, pid } => {
-            let from = Source { remote_user: remote_user.as_ref(), ..place.source(host.as_ref()) };
-            let sentence = format!("session opened for {} from {from} on {}", Word(user), Word(place.tty));
-            Line::new(Severity::Info, sentence, "session-opened")
-                .field("user", user)
-                .optional("remote_user", remote_user.as_ref())
-                .source(place, host.as_ref())
-                .field("pid", pid)
+            opened(place, user, remote_user.as_ref(), host.as_ref(), *pid)
         }
         LoginEvent::Trouble { user, text } => {
             let sentence = format!("trouble for {} from {}: {}", Word(user), place.source(None), Text(text));
@@ -272,6 +261,30 @@ fn password_failed(
         .source(place, host)
         .field("attempt", attempt)
         .field("reason", reason)
+}
+
+fn account_refused(place: &Place<'_>, user: &str, host: Option<&String>, reason: &str) -> Line {
+    let sentence = format!("account {} refused from {}: {}", Word(user), place.source(host), Text(reason));
+    Line::new(Severity::Notice, sentence, "account-refused")
+        .field("user", user)
+        .source(place, host)
+        .field("reason", reason)
+}
+
+fn opened(
+    place: &Place<'_>,
+    user: &str,
+    remote_user: Option<&String>,
+    host: Option<&String>,
+    pid: u32,
+) -> Line {
+    let source = Source { remote_user, ..place.source(host) };
+    let sentence = format!("session opened for {} from {source} on {}", Word(user), Word(place.tty));
+    Line::new(Severity::Info, sentence, "session-opened")
+        .field("user", user)
+        .optional("remote_user", remote_user)
+        .source(place, host)
+        .field("pid", pid)
 }
 
 fn closed(place: &Place<'_>, user: &str, duration: Duration, end: SessionEnd) -> Line {
