@@ -216,6 +216,7 @@ impl Socket {
 mod tests {
     use super::*;
     use std::io::Read;
+    use std::net::Shutdown;
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
     fn push(queue: &mut Queue, line: &[u8]) {
@@ -296,7 +297,8 @@ mod tests {
         let syslogd = UnixDatagram::bind(&path).unwrap();
         queue.deliver(now);
         assert_eq!(queue.retry_at(), None);
-        drop(syslogd);
+        // Not only closed: a child that another test forks may hold a copy.
+        syslogd.shutdown(Shutdown::Both).unwrap();
         push(&mut queue, b"line");
         queue.deliver(now);
         assert_eq!(queue.retry_at(), Some(now + FIRST_PAUSE));
