@@ -13,7 +13,6 @@ pub(crate) const ROOT: Account = Account { name: "root", uid: 0, password: "root
 pub(crate) const ALICE: Account = Account { name: "alice", uid: 1001, password: "alice-Secret-1" };
 /// Logs in with `bash`.
 pub(crate) const BOB: Account = Account { name: "bob", uid: 1002, password: "bob-Secret-2" };
-pub(crate) const CAROL: Account = Account { name: "carol", uid: 1003, password: "carol-Secret-3" };
 
 /// What the shells of these accounts prompt with.
 pub(crate) const PROMPT: &str = "e2e$ ";

@@ -28,8 +28,10 @@ fn tricky_mebibyte() -> Vec<u8> {
         }
     }
     bytes.truncate(MIB);
-    while let Some(at) = find(&bytes, b"\xff\xffss") {
-        bytes[at + 3] = b't';
+    for end in 4..=bytes.len() {
+        if bytes[..end].ends_with(b"\xff\xffss") {
+            bytes[end - 1] = b't';
+        }
     }
     bytes
 }

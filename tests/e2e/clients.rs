@@ -1,11 +1,12 @@
 //! What a person sees with a client that nobody here wrote.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use crate::accounts::{ALICE, BOB, PROMPT, ROOT};
 use crate::audit::field;
-use crate::terminal::{Client, PATIENCE};
+use crate::terminal::{Client, PATIENCE, Terminal};
 use crate::world::{World, world};
 
 /// A module of tests, one for each of the clients named, that run this function.
@@ -61,11 +62,24 @@ fn a_password_logs_in(world: &World, client: Client) {
     let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
     screen.log_in(ALICE);
     assert_eq!(screen.run("id -un"), "alice");
-    assert_eq!(screen.run("echo $TERM"), "vt100");
+    let terminal = if client == Client::Plink { "xterm" } else { "vt100" };
+    assert_eq!(screen.run("echo $TERM"), terminal);
     assert!(!screen.everything().contains(ALICE.password));
     let line = world.audit.wait("session-opened");
     assert_eq!(field(&line, "user"), Some("alice"), "{line}");
     assert_eq!(field(&line, "remote_user"), None, "only a trust rule makes it known: {line}");
+}
+
+#[test]
+fn plink_logs_in_although_it_sends_lines_that_end_in_newline() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let args = ["-l", "alice", "127.0.0.1"];
+        let Some(mut screen) = world.line_mode_plink(&args) else { return };
+        screen.log_in(ALICE);
+        screen.send("echo o\"\"k\r");
+        screen.expect("ok\r\n");
+    });
 }
 
 for_clients!(a_bash_with_line_editing_works: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
@@ -75,10 +89,10 @@ fn a_bash_with_line_editing_works(world: &World, client: Client) {
     screen.log_in(BOB);
     // Erases the last letter, goes to the line's start, puts a letter there.
     screen.send("cho o\"\"kx\x7f\x01e\r");
-    screen.expect("\nok\r\n");
+    screen.expect("ok\r\n");
     // Up: the same line again.
     screen.send("\x1b[A\r");
-    screen.expect("\nok\r\n");
+    screen.expect("ok\r\n");
 }
 
 for_clients!(a_wrong_password_may_be_followed_by_the_right_one: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
@@ -117,7 +131,7 @@ fn the_window_size_arrives_and_its_changes_too(world: &World, client: Client) {
     // The request may have had to be repeated, a second after the first.
     screen.run("while [ \"$(stty size)\" != '24 80' ]; do sleep 0.1; done");
     // The foreground job hears of a change by SIGWINCH.
-    screen.send("trap 'stty size' WINCH; echo w\"\"ait; while :; do sleep 0.1; done\r");
+    screen.send("sh -c 'trap \"stty size\" WINCH; echo w\"\"ait; while :; do sleep 0.1; done'\r");
     screen.expect("wait\r\n");
     screen.resize(50, 132);
     screen.expect("50 132\r\n");
@@ -130,8 +144,26 @@ fn a_raw_program_gets_control_s_and_a_cooked_one_lets_the_client_stop(world: &Wo
     let _daemon = world.serve("");
     let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
     screen.log_in(ALICE);
-    screen.wait_setting("ixon");
+    // These clients start without; then it is the server's terminal that stops.
+    stops_and_goes_on(&mut screen);
 
+    screen.send("stty -ixon -icanon -echo; echo r\"\"aw; dd bs=1 count=1 2>/dev/null | od -An -tx1\r");
+    screen.expect("raw\r\n");
+    screen.wait_setting("-ixon");
+    screen.send("\x13");
+    screen.expect(" 13\r\n");
+    screen.expect(PROMPT);
+
+    screen.send("stty sane; echo s\"\"ane\r");
+    screen.expect("sane\r\n");
+    screen.expect(PROMPT);
+    screen.wait_setting("ixon");
+    stops_and_goes_on(&mut screen);
+    screen.run("stty -ixon");
+    screen.wait_setting("-ixon");
+}
+
+fn stops_and_goes_on(screen: &mut Terminal) {
     screen.send("while :; do echo tick; sleep 0.01; done\r");
     screen.expect("tick\r\ntick\r\n");
     screen.send("\x13");
@@ -143,15 +175,6 @@ fn a_raw_program_gets_control_s_and_a_cooked_one_lets_the_client_stop(world: &Wo
     screen.expect("tick\r\ntick\r\n");
     screen.send("\x03");
     screen.expect(PROMPT);
-
-    screen.send("stty -ixon -icanon -echo; echo r\"\"aw; dd bs=1 count=1 2>/dev/null | od -An -tx1\r");
-    screen.expect("raw\r\n");
-    screen.wait_setting("-ixon");
-    screen.send("\x13");
-    screen.expect(" 13\r\n");
-    screen.expect(PROMPT);
-    screen.run("stty sane");
-    screen.wait_setting("ixon");
 }
 
 for_clients!(control_c_in_a_flood_brings_the_prompt_soon: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
@@ -172,20 +195,34 @@ fn control_c_in_a_flood_brings_the_prompt_soon(world: &World, client: Client) {
     assert_eq!(stray, 0, "urgent bytes shown as text");
 }
 
-for_clients!(tilde_dot_hangs_up_the_shell: netkit = Netkit, rsh_redone = RshRedone);
-fn tilde_dot_hangs_up_the_shell(world: &World, client: Client) {
+/// The end of a session whose client ended by `leave`, on its side and on ours.
+fn hangs_up_the_shell(world: &World, client: Client, leave: impl FnOnce(&mut Terminal)) {
     let _daemon = world.serve("");
     let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
     screen.log_in(ALICE);
     screen.run("trap 'echo hung up >/tmp/hangup; exit 3' HUP");
-    screen.send("\r");
-    screen.expect(PROMPT);
-    screen.send("~.");
-    screen.wait_end(PATIENCE);
+    leave(&mut screen);
     let line = world.audit.wait("session-closed");
+    assert_eq!(field(&line, "user"), Some("alice"), "{line}");
     assert!(field(&line, "duration").is_some(), "{line}");
-    assert_eq!(std::fs::read_to_string("/tmp/hangup").unwrap(), "hung up\n");
+    assert_eq!(fs::read_to_string("/tmp/hangup").unwrap(), "hung up\n");
     world.audit.wait_count("session-closed", 1);
+}
+
+// The others have no escape character.
+for_clients!(tilde_dot_hangs_up_the_shell: netkit = Netkit);
+fn tilde_dot_hangs_up_the_shell(world: &World, client: Client) {
+    hangs_up_the_shell(world, client, |screen| {
+        screen.send("\r");
+        screen.expect(PROMPT);
+        screen.send("~.");
+        screen.wait_end(PATIENCE);
+    });
+}
+
+for_clients!(a_client_that_is_killed_hangs_up_the_shell: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
+fn a_client_that_is_killed_hangs_up_the_shell(world: &World, client: Client) {
+    hangs_up_the_shell(world, client, Terminal::kill);
 }
 
 for_clients!(the_exit_status_is_in_the_log: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);

@@ -163,11 +163,6 @@ impl Peer {
         &self.data[self.seen..]
     }
 
-    /// Skips what came so far.
-    pub(crate) fn skip(&mut self) {
-        self.seen = self.data.len();
-    }
-
     /// The urgent bytes alone.
     pub(crate) fn urgent_bytes(&self) -> Vec<u8> {
         self.urgent.iter().map(|urgent| urgent.byte).collect()

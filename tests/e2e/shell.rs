@@ -72,7 +72,7 @@ fn the_shell_is_a_login_shell_in_the_home_directory() {
         assert_eq!(peer.run("pwd"), "/home/alice");
         let mut peer = Peer::log_in(BOB);
         peer.send("shopt -q login_shell && echo lo\"\"gin $0\r");
-        peer.expect("\nlogin -bash\r\n");
+        peer.expect("login -bash\r\n");
     });
 }
 

@@ -40,8 +40,9 @@ impl Client {
 
     fn options(self) -> &'static [&'static str] {
         match self {
-            // Without -8 it strips the eighth bit of what is typed.
-            Client::Netkit | Client::RshRedone => &["-8"],
+            // Without it the eighth bit of what is typed is lost.
+            Client::Netkit => &["-8"],
+            Client::RshRedone => &[],
             Client::Plink => &["-rlogin"],
         }
     }
@@ -167,6 +168,14 @@ impl Terminal {
     /// Changes the size of the client's terminal; the kernel tells the client with SIGWINCH.
     pub(crate) fn resize(&self, rows: u16, columns: u16) {
         set_size(&self.tty, rows, columns);
+    }
+
+    /// Makes the terminal raw once plink has set it up: for rlogin it leaves
+    /// lines and echo to the terminal, and a graphical PuTTY would not.
+    pub(crate) fn leave_line_mode(&self) {
+        self.wait_setting("parmrk");
+        let status = Command::new("stty").args(["-F", &self.tty, "raw", "-echo"]).status().unwrap();
+        assert!(status.success());
     }
 
     /// The settings of the client's terminal, as stty(1) prints them.

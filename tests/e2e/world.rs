@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::accounts::Account;
+use crate::accounts::{Account, ROOT};
 use crate::audit::Audit;
 use crate::daemon::Daemon;
 use crate::terminal::{Client, Terminal};
@@ -81,10 +81,15 @@ fn run_inside(name: &str) {
         .args(["--pdeathsig", "KILL", "timeout", "--foreground", "-s", "KILL", LONGEST])
         .args(["setpriv", "--pdeathsig", "KILL"])
         .args(["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--mount-proc", "--kill-child=KILL"])
-        .args(["sh", "-c", include_str!("world.sh"), "world.sh", env!("CARGO_BIN_EXE_rlogind")])
+        .args([
+            "sh",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/world.sh"),
+            env!("CARGO_BIN_EXE_rlogind"),
+        ])
         .arg(env::current_exe().unwrap())
         .args([name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
+        .env("RUST_BACKTRACE", "0")
         .env_remove("NEXTEST")
         .stdin(Stdio::null())
         .output()
@@ -108,7 +113,20 @@ impl World {
             skip(client.program());
             return None;
         }
-        Some(Terminal::start(client, local, args))
+        let screen = Terminal::start(client, local, args);
+        if client == Client::Plink {
+            screen.leave_line_mode();
+        }
+        Some(screen)
+    }
+
+    /// PuTTY's client as root, its terminal as it leaves it: in line mode, with echo.
+    pub(crate) fn line_mode_plink(&self, args: &[&str]) -> Option<Terminal> {
+        if find_program(Client::Plink.program()).is_none() {
+            skip(Client::Plink.program());
+            return None;
+        }
+        Some(Terminal::start(Client::Plink, ROOT, args))
     }
 
     /// Writes a file that belongs to that account, mode 0600.
