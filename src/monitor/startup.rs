@@ -42,7 +42,8 @@ pub(super) fn listen(addresses: &[SocketAddr]) -> Result<Vec<OwnedFd>, Error> {
     let mut listeners = Vec::new();
     let mut failures = Vec::new();
     for address in addresses {
-        match socket::listen(*address) {
+        let alone = !addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port());
+        match socket::listen(*address, alone) {
             Ok(listener) => listeners.push(listener),
             Err(error) => failures.push(format!("cannot listen on {address}: {error}")),
         }

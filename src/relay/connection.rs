@@ -177,7 +177,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         let (again, wake) = match &self.phase {
             Phase::Handshake(_, latest) => (self.client.readable, Some(*latest)),
             Phase::Opening(_, latest) => (false, Some(*latest)),
-            Phase::Live(live) => (live.has_work(&self.client, now), live.wake_at(now)),
+            Phase::Live(live) => (live.has_work(&self.client, now), live.wake_at()),
             Phase::Closing { told, heard, latest, .. } => {
                 let work = (!told && self.client.writable) || (!heard && self.client.readable);
                 (work, Some(*latest))

@@ -12,7 +12,7 @@ use super::ends::{Client, Terminal};
 use super::queue::Queue;
 use crate::ipc::CloseCause;
 use crate::sys::pty::{self, Packet};
-use crate::wire::urgent::{FlowControl, Next, Pacer};
+use crate::wire::urgent::{FlowControl, Next, Pacer, Queue as SendQueue};
 use crate::wire::window;
 
 /// The most bytes one turn moves each way.
@@ -139,6 +139,10 @@ pub(super) struct Live<T> {
     to_terminal: Queue,
     window: window::Decoder,
     pacer: Pacer,
+    /// When the pacer wants to be asked again.
+    urgent_again: Option<Instant>,
+    /// How many bytes had been sent when the last urgent byte was.
+    urgent_sent_at: u64,
     input: Input,
     output: Output,
     pub(super) bytes_in: u64,
@@ -193,6 +197,8 @@ impl<T: Terminal> Live<T> {
             to_terminal: Queue::default(),
             window: window::Decoder::default(),
             pacer: Pacer::new(now),
+            urgent_again: None,
+            urgent_sent_at: 0,
             input: Input::Flowing,
             output: Output::Flowing,
             bytes_in: 0,
@@ -248,16 +254,7 @@ impl<T: Terminal> Live<T> {
     }
 
     /// When it must be looked at again even if nothing happens.
-    pub(super) fn wake_at(&self, now: Instant) -> Option<Instant> {
-        let urgent = match self.pacer.next(now, 0) {
-            Next::Idle => None,
-            Next::At(time) => Some(time),
-            // Only the send queue, or a full socket, stands in the way.
-            Next::Send(_) => match self.pacer.next(now, usize::MAX) {
-                Next::At(time) => Some(time),
-                Next::Idle | Next::Send(_) => Some(now + URGENT_RETRY),
-            },
-        };
+    pub(super) fn wake_at(&self) -> Option<Instant> {
         let input = match self.input {
             Input::Flowing => None,
             Input::Ending(time) => Some(time),
@@ -269,7 +266,7 @@ impl<T: Terminal> Live<T> {
             }
         };
         let idle = (!self.idle.is_zero()).then(|| self.last_activity + self.idle);
-        [urgent, input, output, idle, self.window.hold_deadline()].into_iter().flatten().min()
+        [self.urgent_again, input, output, idle, self.window.hold_deadline()].into_iter().flatten().min()
     }
 
     fn pump_input<C: Client>(
@@ -381,7 +378,8 @@ impl<T: Terminal> Live<T> {
             match self.terminal.read(&mut room[filled..]) {
                 Ok(Packet::Data(count)) => {
                     filled += count;
-                    self.readable = count >= SHORT_READ;
+                    // At the end there may be no other event: then it is read until it says so.
+                    self.readable = count >= SHORT_READ || self.output != Output::Flowing;
                     self.changed = false;
                     self.spend(count);
                 }
@@ -442,21 +440,29 @@ impl<T: Terminal> Live<T> {
         matches!(self.output, Output::Read { .. })
     }
 
-    /// Returns whether an urgent byte was sent.
+    /// Sends an urgent byte if it is time for one, and notes when to look again.
+    /// Returns whether one was sent.
     fn send_urgent<C: Client>(&mut self, client: &mut ClientSide<C>, now: Instant) -> io::Result<bool> {
-        if !matches!(self.pacer.next(now, 0), Next::Send(_)) {
-            return Ok(false);
-        }
-        // The kernel is asked only when an urgent byte is due.
-        let unsent = client.io.unacknowledged() + client.outgoing.len();
-        let Next::Send(byte) = self.pacer.next(now, unsent) else { return Ok(false) };
-        match client.io.write_urgent(byte) {
-            Ok(()) => {
-                self.pacer.sent(byte, now);
-                Ok(true)
-            }
-            Err(error) if is_not_now(&error) => Ok(false),
-            Err(error) => Err(error),
+        let mut sent = false;
+        loop {
+            // The kernel is asked only when an urgent byte is due.
+            let unsent = if self.pacer.is_due(now) { client.io.unacknowledged() } else { 0 };
+            let behind = usize::try_from(client.bytes_out - self.urgent_sent_at).unwrap_or(usize::MAX);
+            self.urgent_again = match self.pacer.next(now, SendQueue { unsent, behind }) {
+                Next::Idle => None,
+                Next::At(time) => Some(time),
+                Next::Send(byte) => match client.io.write_urgent(byte) {
+                    Ok(()) => {
+                        self.pacer.sent(byte, now);
+                        self.urgent_sent_at = client.bytes_out;
+                        sent = true;
+                        continue;
+                    }
+                    Err(error) if is_not_now(&error) => Some(now + URGENT_RETRY),
+                    Err(error) => return Err(error),
+                },
+            };
+            return Ok(sent);
         }
     }
 

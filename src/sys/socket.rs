@@ -34,12 +34,12 @@ pub fn set_nonblocking(fd: BorrowedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a non-blocking listener. An IPv6 one takes IPv6 connections only, so
-/// that it can stand beside an IPv4 one on the same port.
+/// Opens a non-blocking listener. `alone` says that no IPv4 listener stands on
+/// the same port: then one on the IPv6 wildcard address takes IPv4 clients, too.
 ///
 /// # Errors
 /// The system's reason, e.g. that the address is in use.
-pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+pub fn listen(address: SocketAddr, alone: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket::socket(
         family,
@@ -49,7 +49,7 @@ pub fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     )?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     if address.is_ipv6() {
-        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+        setsockopt(&socket, sockopt::Ipv6V6Only, &!alone)?;
     }
     socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     socket::listen(&socket, Backlog::new(BACKLOG)?)?;

@@ -32,6 +32,8 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 const LONGEST_LOOK: Duration = Duration::from_millis(10);
+/// The same for what is in no hurry.
+const UNHURRIED_LOOK: Duration = Duration::from_millis(200);
 
 /// Who handles ^S and ^Q.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,22 @@ pub enum Next {
     At(Instant),
 }
 
+/// What is known of the socket's send queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Bytes written and not acknowledged by the client's system (SIOCOUTQ, tcp(7)).
+    pub unsent: usize,
+    /// Bytes written since the last urgent byte.
+    pub behind: usize,
+}
+
+impl Queue {
+    /// Whether the client's system has the last urgent byte: another one cannot overtake it on the way.
+    fn has_last(self) -> bool {
+        self.unsent <= self.behind
+    }
+}
+
 /// How far the request for the window size is.
 #[derive(Debug, Clone, Copy)]
 enum Request {
@@ -72,8 +90,8 @@ struct Waiting {
     byte: u8,
     /// Not before.
     due: Instant,
-    /// No longer than this for the send queue to run empty.
-    patience: Instant,
+    /// No longer than this for the send queue to run empty; `None`: as long as it takes.
+    patience: Option<Instant>,
 }
 
 /// Decides over one session's urgent bytes. Time and the length of the send queue are given to it; it does
@@ -135,18 +153,26 @@ impl Pacer {
         }
     }
 
-    /// What to do at `now` with `unsent` bytes in the socket's send queue, sent but unacknowledged ones
-    /// included (SIOCOUTQ, tcp(7)).
-    pub fn next(&self, now: Instant, unsent: usize) -> Next {
+    /// Whether only the send queue can stand in the way of an urgent byte: then [`Pacer::next`] wants to know it.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.first_waiting().is_some_and(|waiting| waiting.due <= now)
+    }
+
+    /// What to do at `now`. The queue is looked at only when a byte [is due](Pacer::is_due).
+    pub fn next(&self, now: Instant, queue: Queue) -> Next {
         let Some(waiting) = self.first_waiting() else { return Next::Idle };
+        // Never while the last one is on its way: the client would take that for text.
+        let patience = waiting.patience.filter(|_| self.last.is_none() || queue.has_last());
         if now < waiting.due {
             Next::At(waiting.due)
-        } else if unsent == 0 || now >= waiting.patience {
+        } else if queue.unsent == 0 || patience.is_some_and(|end| now >= end) {
             Next::Send(waiting.byte)
         } else {
             // The longer it takes, the longer it will take: look less often.
-            let look = (now.duration_since(waiting.due) / 4).clamp(SHORTEST_LOOK, LONGEST_LOOK);
-            Next::At(waiting.patience.min(now + look))
+            let longest = if waiting.patience.is_some() { LONGEST_LOOK } else { UNHURRIED_LOOK };
+            let look = (now.duration_since(waiting.due) / 4).clamp(SHORTEST_LOOK, longest);
+            let again = now + look;
+            Next::At(patience.map_or(again, |end| end.min(again)))
         }
     }
 
@@ -187,22 +213,26 @@ impl Pacer {
         self.told
     }
 
-    /// What is due first. At the same time the request goes first, so that nothing can crowd it out.
+    /// What goes first: what is due first, and at the same time the request, so that nothing can crowd it out. The
+    /// second request, which is in no hurry, lets everything else pass.
     fn first_waiting(&self) -> Option<Waiting> {
         match (self.request_waiting(), self.change_waiting()) {
-            (Some(request), Some(change)) if change.due < request.due => Some(change),
+            (Some(request), Some(change)) if change.due < request.due || request.patience.is_none() => {
+                Some(change)
+            }
             (Some(request), _) => Some(request),
             (None, change) => change,
         }
     }
 
     fn request_waiting(&self) -> Option<Waiting> {
-        let from = match self.request {
-            Request::Due(from) => from,
-            Request::Sent(at) => at + WINDOW_AGAIN,
+        let (from, patience) = match self.request {
+            Request::Due(from) => (from, Some(from + WINDOW_PATIENCE)),
+            // The first one may still be unread, by a client that reads nothing at all.
+            Request::Sent(at) => (at + WINDOW_AGAIN, None),
             Request::SentAgain(_) | Request::Over => return None,
         };
-        Some(Waiting { byte: WINDOW, due: self.after_gap(from), patience: from + WINDOW_PATIENCE })
+        Some(Waiting { byte: WINDOW, due: self.after_gap(from), patience })
     }
 
     fn change_waiting(&self) -> Option<Waiting> {
@@ -222,7 +252,7 @@ impl Pacer {
             (Some(_), FlowControl::Program) => RAW,
             (Some(_), FlowControl::Client) => COOKED,
         };
-        Some(Waiting { byte: flush | change, due: self.after_gap(from), patience: since + PATIENCE })
+        Some(Waiting { byte: flush | change, due: self.after_gap(from), patience: Some(since + PATIENCE) })
     }
 
     fn after_gap(&self, from: Instant) -> Instant {
@@ -233,6 +263,11 @@ impl Pacer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of `unsent` bytes, all behind the last urgent byte.
+    fn queue(unsent: usize) -> Queue {
+        Queue { unsent, behind: usize::MAX }
+    }
 
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
@@ -251,24 +286,24 @@ mod tests {
     fn the_request_goes_out_alone_a_moment_after_the_zero_byte() {
         let start = Instant::now();
         let mut pacer = Pacer::new(start);
-        assert_eq!(pacer.next(start, 0), Next::At(start + ms(30)));
-        assert_eq!(pacer.next(start + ms(30), 0), Next::Send(WINDOW));
+        assert_eq!(pacer.next(start, queue(0)), Next::At(start + ms(30)));
+        assert_eq!(pacer.next(start + ms(30), queue(0)), Next::Send(WINDOW));
         // Not while data is unread, but no longer than for a quarter of a second.
-        assert_eq!(pacer.next(start + ms(30), 1), Next::At(start + ms(31)));
-        assert_eq!(pacer.next(start + ms(50), 1), Next::At(start + ms(55)));
-        assert_eq!(pacer.next(start + ms(130), 1), Next::At(start + ms(140)));
-        assert_eq!(pacer.next(start + ms(249), 1), Next::At(start + ms(250)));
-        assert_eq!(pacer.next(start + ms(250), 1), Next::Send(WINDOW));
+        assert_eq!(pacer.next(start + ms(30), queue(1)), Next::At(start + ms(31)));
+        assert_eq!(pacer.next(start + ms(50), queue(1)), Next::At(start + ms(55)));
+        assert_eq!(pacer.next(start + ms(130), queue(1)), Next::At(start + ms(140)));
+        assert_eq!(pacer.next(start + ms(249), queue(1)), Next::At(start + ms(250)));
+        assert_eq!(pacer.next(start + ms(250), queue(1)), Next::Send(WINDOW));
         assert!(!pacer.holds_output(start + ms(40)));
         // A mode that changes meanwhile waits, and holds nothing up.
         pacer.flow_control(FlowControl::Program, start + ms(35));
-        assert_eq!(pacer.next(start + ms(40), 0), Next::Send(WINDOW));
+        assert_eq!(pacer.next(start + ms(40), queue(0)), Next::Send(WINDOW));
         assert!(!pacer.holds_output(start + ms(40)));
         pacer.sent(WINDOW, start + ms(40));
-        assert_eq!(pacer.next(start + ms(41), 0), Next::At(start + ms(340)));
+        assert_eq!(pacer.next(start + ms(41), queue(0)), Next::At(start + ms(340)));
         assert!(!pacer.holds_output(start + ms(339)));
         assert!(pacer.holds_output(start + ms(340)));
-        assert_eq!(pacer.next(start + ms(340), 0), Next::Send(RAW));
+        assert_eq!(pacer.next(start + ms(340), queue(0)), Next::Send(RAW));
     }
 
     #[test]
@@ -278,11 +313,11 @@ mod tests {
         pacer.flow_control(FlowControl::Program, start);
         pacer.sent(WINDOW, start + ms(30));
         pacer.window_size_came();
-        assert_eq!(pacer.next(start + ms(35), 0), Next::At(start + ms(50)));
+        assert_eq!(pacer.next(start + ms(35), queue(0)), Next::At(start + ms(50)));
         assert!(!pacer.holds_output(start + ms(49)));
-        assert_eq!(pacer.next(start + ms(50), 0), Next::Send(RAW));
+        assert_eq!(pacer.next(start + ms(50), queue(0)), Next::Send(RAW));
         pacer.sent(RAW, start + ms(50));
-        assert_eq!(pacer.next(start + ms(50), 0), Next::Idle);
+        assert_eq!(pacer.next(start + ms(50), queue(0)), Next::Idle);
     }
 
     #[test]
@@ -290,30 +325,33 @@ mod tests {
         let start = Instant::now();
         let mut pacer = Pacer::new(start);
         pacer.sent(WINDOW, start + ms(30));
-        assert_eq!(pacer.next(start + ms(31), 0), Next::At(start + ms(1030)));
-        assert_eq!(pacer.next(start + ms(1030), 5), Next::At(start + ms(1031)));
-        assert_eq!(pacer.next(start + ms(1250), 5), Next::Send(WINDOW));
-        assert_eq!(pacer.next(start + ms(1030), 0), Next::Send(WINDOW));
+        assert_eq!(pacer.next(start + ms(31), queue(0)), Next::At(start + ms(1030)));
+        assert_eq!(pacer.next(start + ms(1030), queue(5)), Next::At(start + ms(1031)));
+        // It is never in a hurry: the first one may still be unread.
+        assert_eq!(pacer.next(start + ms(9999), queue(5)), Next::At(start + ms(10_199)));
+        assert_eq!(pacer.next(start + ms(1030), queue(0)), Next::Send(WINDOW));
         pacer.sent(WINDOW, start + ms(1030));
-        assert_eq!(pacer.next(start + ms(1030), 0), Next::Idle);
+        assert_eq!(pacer.next(start + ms(1030), queue(0)), Next::Idle);
         // Alone, as the first time.
         pacer.flush(start + ms(1050));
-        assert_eq!(pacer.next(start + ms(1050), 0), Next::At(start + ms(1330)));
+        assert_eq!(pacer.next(start + ms(1050), queue(0)), Next::At(start + ms(1330)));
         pacer.window_size_came();
-        assert_eq!(pacer.next(start + ms(1050), 0), Next::Send(FLUSH));
+        assert_eq!(pacer.next(start + ms(1050), queue(0)), Next::Send(FLUSH));
     }
 
     #[test]
-    fn the_second_request_keeps_its_distance_and_is_not_crowded_out() {
+    fn the_second_request_keeps_its_distance_and_lets_others_pass() {
         let start = Instant::now();
         let mut pacer = Pacer::new(start);
         pacer.sent(WINDOW, start + ms(30));
         pacer.flush(start + ms(1020));
-        assert_eq!(pacer.next(start + ms(1025), 0), Next::Send(FLUSH));
+        assert_eq!(pacer.next(start + ms(1025), queue(0)), Next::Send(FLUSH));
         pacer.sent(FLUSH, start + ms(1025));
         pacer.flush(start + ms(1026));
-        assert_eq!(pacer.next(start + ms(1035), 0), Next::At(start + ms(1045)));
-        assert_eq!(pacer.next(start + ms(1045), 0), Next::Send(WINDOW));
+        assert_eq!(pacer.next(start + ms(1045), queue(0)), Next::Send(FLUSH));
+        pacer.sent(FLUSH, start + ms(1045));
+        assert_eq!(pacer.next(start + ms(1050), queue(0)), Next::At(start + ms(1065)));
+        assert_eq!(pacer.next(start + ms(1065), queue(0)), Next::Send(WINDOW));
     }
 
     #[test]
@@ -321,7 +359,17 @@ mod tests {
         let start = Instant::now();
         let mut pacer = Pacer::new(start);
         pacer.window_size_came();
-        assert_eq!(pacer.next(start + ms(30), 0), Next::Send(WINDOW));
+        assert_eq!(pacer.next(start + ms(30), queue(0)), Next::Send(WINDOW));
+    }
+
+    #[test]
+    fn nothing_overtakes_an_urgent_byte_that_is_on_its_way() {
+        let (mut pacer, start) = settled();
+        pacer.flush(start + ms(100));
+        let late = start + ms(5000);
+        // One byte was written behind the last urgent one, and two are not acknowledged.
+        assert_eq!(pacer.next(late, Queue { unsent: 2, behind: 1 }), Next::At(late + ms(10)));
+        assert_eq!(pacer.next(late, Queue { unsent: 1, behind: 1 }), Next::Send(FLUSH));
     }
 
     #[test]
@@ -329,27 +377,27 @@ mod tests {
         let (mut pacer, start) = settled();
         let now = start + ms(100);
         pacer.flow_control(FlowControl::Client, now);
-        assert_eq!(pacer.next(now, 0), Next::Idle, "cooked already");
+        assert_eq!(pacer.next(now, queue(0)), Next::Idle, "cooked already");
         pacer.flow_control(FlowControl::Program, now);
         pacer.flow_control(FlowControl::Client, now);
-        assert_eq!(pacer.next(now, 0), Next::Idle, "and back again");
+        assert_eq!(pacer.next(now, queue(0)), Next::Idle, "and back again");
         assert!(!pacer.holds_output(now));
         pacer.flush(now);
         pacer.flush(now);
         pacer.flow_control(FlowControl::Program, now);
-        assert_eq!(pacer.next(now, 0), Next::Send(FLUSH | RAW));
+        assert_eq!(pacer.next(now, queue(0)), Next::Send(FLUSH | RAW));
         pacer.sent(FLUSH | RAW, now);
         assert_eq!(pacer.told(), FlowControl::Program);
-        assert_eq!(pacer.next(now, 0), Next::Idle);
+        assert_eq!(pacer.next(now, queue(0)), Next::Idle);
         assert!(!pacer.holds_output(now));
         pacer.flow_control(FlowControl::Client, now);
-        assert_eq!(pacer.next(now, 0), Next::At(now + GAP));
-        assert_eq!(pacer.next(now + GAP, 0), Next::Send(COOKED));
+        assert_eq!(pacer.next(now, queue(0)), Next::At(now + GAP));
+        assert_eq!(pacer.next(now + GAP, queue(0)), Next::Send(COOKED));
         pacer.flush(now + ms(1));
-        assert_eq!(pacer.next(now + GAP, 0), Next::Send(FLUSH | COOKED));
+        assert_eq!(pacer.next(now + GAP, queue(0)), Next::Send(FLUSH | COOKED));
         pacer.sent(FLUSH | COOKED, now + GAP);
         assert_eq!(pacer.told(), FlowControl::Client);
-        assert_eq!(pacer.next(now + GAP, 0), Next::Idle);
+        assert_eq!(pacer.next(now + GAP, queue(0)), Next::Idle);
     }
 
     #[test]
@@ -357,16 +405,16 @@ mod tests {
         let (mut pacer, start) = settled();
         let now = start + ms(100);
         pacer.flow_control(FlowControl::Program, now);
-        assert_eq!(pacer.next(now + ms(500), 9), Next::At(now + ms(510)));
-        assert_eq!(pacer.next(now + ms(999), 9), Next::At(now + ms(1000)));
-        assert_eq!(pacer.next(now + ms(1000), 9), Next::Send(RAW));
+        assert_eq!(pacer.next(now + ms(500), queue(9)), Next::At(now + ms(510)));
+        assert_eq!(pacer.next(now + ms(999), queue(9)), Next::At(now + ms(1000)));
+        assert_eq!(pacer.next(now + ms(1000), queue(9)), Next::Send(RAW));
         // Wanting it again does not start the waiting again.
         pacer.flow_control(FlowControl::Program, now + ms(700));
-        assert_eq!(pacer.next(now + ms(1000), 9), Next::Send(RAW));
+        assert_eq!(pacer.next(now + ms(1000), queue(9)), Next::Send(RAW));
         // The gap holds even then.
         pacer.sent(FLUSH, now + ms(995));
-        assert_eq!(pacer.next(now + ms(1000), 9), Next::At(now + ms(1015)));
-        assert_eq!(pacer.next(now + ms(1015), 9), Next::Send(RAW));
+        assert_eq!(pacer.next(now + ms(1000), queue(9)), Next::At(now + ms(1015)));
+        assert_eq!(pacer.next(now + ms(1015), queue(9)), Next::Send(RAW));
     }
 
     #[test]
@@ -385,11 +433,11 @@ mod tests {
     fn a_session_taken_over_does_not_ask_again() {
         let now = Instant::now();
         let mut pacer = Pacer::resume(FlowControl::Program, now);
-        assert_eq!(pacer.next(now, 0), Next::Idle);
+        assert_eq!(pacer.next(now, queue(0)), Next::Idle);
         pacer.flow_control(FlowControl::Program, now);
-        assert_eq!(pacer.next(now, 0), Next::Idle);
+        assert_eq!(pacer.next(now, queue(0)), Next::Idle);
         pacer.flow_control(FlowControl::Client, now);
-        assert_eq!(pacer.next(now, 0), Next::At(now + GAP));
-        assert_eq!(pacer.next(now + GAP, 0), Next::Send(COOKED));
+        assert_eq!(pacer.next(now, queue(0)), Next::At(now + GAP));
+        assert_eq!(pacer.next(now + GAP, queue(0)), Next::Send(COOKED));
     }
 }
