@@ -1,6 +1,5 @@
 //! Window sizes in the client's stream: every split, and what holds for any stream and any timing.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
@@ -17,24 +16,36 @@ type Piece = (Duration, Vec<u8>);
 struct Meaning {
     /// The data.
     output: Vec<u8>,
-    /// Where in the input messages begin.
-    messages: Vec<usize>,
+    /// How many messages there are.
+    messages: usize,
     /// The last size that some screen can have.
     size: Option<WindowSize>,
 }
 
-fn meaning(input: &[u8]) -> Meaning {
-    let mut meaning = Meaning { output: Vec::new(), messages: Vec::new(), size: None };
+/// The meaning of `pieces`: a message is one that looks like it and, when `timely`, has no long pause inside.
+fn meaning(pieces: &[Piece], timely: bool) -> Meaning {
+    let input = joined(pieces);
+    // The pause before each byte; one before an empty piece counts for the byte that comes next.
+    let (mut pauses, mut pause) = (Vec::new(), Duration::ZERO);
+    for (before, piece) in pieces {
+        pause += *before;
+        pauses.extend(piece.iter().map(|_| std::mem::take(&mut pause)));
+    }
+    let in_time = |pauses: &[Duration]| {
+        pauses[1..4].iter().all(|pause| *pause < HOLD)
+            && pauses[4..MESSAGE].iter().all(|pause| *pause < SIZE_WAIT)
+    };
+    let mut meaning = Meaning { output: Vec::new(), messages: 0, size: None };
     let mut at = 0;
     while at < input.len() {
         let rest = &input[at..];
-        if rest.len() >= MESSAGE && rest.starts_with(MAGIC) {
+        if rest.len() >= MESSAGE && rest.starts_with(MAGIC) && (!timely || in_time(&pauses[at..])) {
             let number = |i: usize| u16::from_be_bytes([rest[i], rest[i + 1]]);
             let (rows, columns) = (number(4), number(6));
             if (1..4096).contains(&rows) && (1..4096).contains(&columns) {
                 meaning.size = Some(WindowSize { rows, columns, x_pixels: number(8), y_pixels: number(10) });
             }
-            meaning.messages.push(at);
+            meaning.messages += 1;
             at += MESSAGE;
         } else {
             meaning.output.push(input[at]);
@@ -62,44 +73,24 @@ fn decode(pieces: &[Piece], timely: bool, hand_over: Option<usize>) -> (Vec<u8>,
             decoder = taken_over;
         }
         size = decoder.decode(piece, now, &mut output).or(size);
-        assert!(decoder.held().len() < MESSAGE);
-        assert_eq!(decoder.hold_deadline().is_some(), !decoder.held().is_empty());
+        // Nothing is held but the beginning of a message, and that not for long.
+        let held = decoder.held();
+        assert!(held.len() < MESSAGE && (MAGIC.starts_with(held) || held.starts_with(MAGIC)), "{held:?}");
+        let patience = if held.len() < MAGIC.len() { HOLD } else { SIZE_WAIT };
+        if held.is_empty() {
+            assert_eq!(decoder.hold_deadline(), None);
+        } else if !piece.is_empty() {
+            assert_eq!(decoder.hold_deadline(), Some(now + patience));
+        }
     }
     decoder.finish(&mut output);
     assert!(decoder.held().is_empty());
     (output, size)
 }
 
-fn at_once<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Option<WindowSize>) {
-    let pieces: Vec<Piece> = pieces.into_iter().map(|piece| (Duration::ZERO, piece.to_vec())).collect();
-    decode(&pieces, false, None)
-}
-
-/// Whether `output` is all of `input` in order, but that of each message only the first none to three bytes are there.
-///
-/// The messages begin at `messages`; without it, any that could be one may be one, or may be data.
-fn explains(input: &[u8], messages: Option<&[usize]>, output: &[u8]) -> bool {
-    // For each position in the input: how much of the output it can account for.
-    let mut reached = vec![BTreeSet::new(); input.len() + 1];
-    reached[0].insert(0);
-    for at in 0..input.len() {
-        let rest = &input[at..];
-        let message = match messages {
-            Some(messages) => messages.contains(&at),
-            None => rest.len() >= MESSAGE && rest.starts_with(MAGIC),
-        };
-        for done in std::mem::take(&mut reached[at]) {
-            if (!message || messages.is_none()) && output.get(done) == Some(&rest[0]) {
-                reached[at + 1].insert(done + 1);
-            }
-            for leaked in 0..MAGIC.len() {
-                if message && output[done..].starts_with(&rest[..leaked]) {
-                    reached[at + MESSAGE].insert(done + leaked);
-                }
-            }
-        }
-    }
-    reached[input.len()].contains(&output.len())
+/// Each of the parts as a piece without a pause.
+fn at_once<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Piece> {
+    parts.into_iter().map(|part| (Duration::ZERO, part.to_vec())).collect()
 }
 
 #[test]
@@ -113,27 +104,33 @@ fn every_split_into_three_gives_the_same() {
         b"ab\xff\xffss\0\x18\0\x50\0\0\0",
     ];
     for input in table {
-        let Meaning { output, size, .. } = meaning(input);
+        let Meaning { output, size, .. } = meaning(&at_once([input]), true);
         for first in 0..=input.len() {
             for second in first..=input.len() {
-                let pieces = [&input[..first], &input[first..second], &input[second..]];
-                assert_eq!(at_once(pieces), (output.clone(), size), "{input:?} at {first} and {second}");
+                let pieces = at_once([&input[..first], &input[first..second], &input[second..]]);
+                let decoded = decode(&pieces, true, None);
+                assert_eq!(decoded, (output.clone(), size), "{input:?} at {first} and {second}");
             }
         }
-        assert_eq!(at_once(input.chunks(1)), (output, size), "{input:?} byte by byte");
+        assert_eq!(decode(&at_once(input.chunks(1)), true, None), (output, size), "{input:?} byte by byte");
     }
 }
 
 #[test]
 fn every_split_with_a_pause_between() {
     let input = b"a\xff\xffss\0\x18\0\x50\0\0\0\0b";
-    for split in 0..=input.len() {
-        let (before, after) = input.split_at(split);
-        let pieces = [(Duration::ZERO, before.to_vec()), (HOLD, after.to_vec())];
-        let (output, size) = decode(&pieces, true, None);
-        let leaked: &[u8] = if (2..=4).contains(&split) { &input[1..split] } else { b"" };
-        assert_eq!(output, [b"a", leaked, b"b"].concat(), "split at {split}");
-        assert_eq!(size.map(|size| (size.rows, size.columns)), Some((24, 80)), "split at {split}");
+    const TICK: Duration = Duration::from_millis(1);
+    // With each pause: at which splits it makes the message data.
+    for (pause, data) in [(HOLD - TICK, 0..0), (HOLD, 2..5), (SIZE_WAIT - TICK, 2..5), (SIZE_WAIT, 2..13)] {
+        for split in 0..=input.len() {
+            let (before, after) = input.split_at(split);
+            let (output, size) =
+                decode(&[(Duration::ZERO, before.to_vec()), (pause, after.to_vec())], true, None);
+            let size = size.map(|size| (size.rows, size.columns));
+            let expected =
+                if data.contains(&split) { (input.to_vec(), None) } else { (b"ab".to_vec(), Some((24, 80))) };
+            assert_eq!((output, size), expected, "split at {split}, {pause:?}");
+        }
     }
 }
 
@@ -148,9 +145,9 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }
 
-/// Such a stream in pieces of at least a byte, some with a pause before them that is no longer than `longest`.
-fn paced(longest: Duration) -> impl Strategy<Value = Vec<Piece>> {
-    let pause = prop_oneof![2 => Just(0), 1 => 0..=100_u32].prop_map(move |percent| longest * percent / 100);
+/// Such a stream in pieces of at least a byte, some with one of `pauses` before them.
+fn paced(pauses: &'static [Duration]) -> impl Strategy<Value = Vec<Piece>> {
+    let pause = prop_oneof![5 => Just(Duration::ZERO), 2 => prop::sample::select(pauses)];
     (stream(), vec((pause, 1..6_usize), 100)).prop_map(|(stream, cuts)| {
         let mut rest = stream.as_slice();
         let mut pieces = Vec::new();
@@ -170,58 +167,57 @@ fn joined(pieces: &[Piece]) -> Vec<u8> {
     pieces.iter().flat_map(|(_, piece)| piece.iter().copied()).collect()
 }
 
-/// Long enough to let beginnings go; too short for the eight bytes behind a magic to take a second.
-const MODERATE: Duration = HOLD.saturating_mul(2);
+/// The longest pauses that change nothing, and the shortest that do.
+const PAUSES: &[Duration] = &[
+    HOLD.saturating_sub(Duration::from_nanos(1)),
+    HOLD,
+    SIZE_WAIT.saturating_sub(Duration::from_nanos(1)),
+    SIZE_WAIT,
+];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn splits_make_no_difference(pieces in paced(Duration::ZERO)) {
-        let Meaning { output, messages, size } = meaning(&joined(&pieces));
-        prop_assert_eq!(output.len() + MESSAGE * messages.len(), joined(&pieces).len());
+    fn splits_make_no_difference(pieces in paced(&[Duration::ZERO])) {
+        let Meaning { output, messages, size } = meaning(&at_once([joined(&pieces).as_slice()]), true);
+        prop_assert_eq!(output.len() + MESSAGE * messages, joined(&pieces).len());
         prop_assert_eq!(decode(&pieces, true, None), (output, size));
     }
 
     #[test]
-    fn pauses_leak_beginnings_and_change_nothing_else(
-        pieces in paced(MODERATE), hand_over in prop::option::of(0..30_usize),
-    ) {
-        let input = joined(&pieces);
-        let Meaning { messages, size, .. } = meaning(&input);
-        let (output, decoded) = decode(&pieces, true, hand_over);
-        prop_assert_eq!(decoded, size);
-        prop_assert!(explains(&input, Some(&messages), &output), "{:?} from {:?}", output, input);
+    fn short_pauses_make_no_difference(pieces in paced(&PAUSES[..1])) {
+        let Meaning { output, size, .. } = meaning(&pieces, false);
+        prop_assert_eq!(decode(&pieces, true, None), (output, size));
     }
 
     #[test]
-    fn without_a_release_no_pause_matters(pieces in paced(SIZE_WAIT * 2)) {
-        let Meaning { output, size, .. } = meaning(&joined(&pieces));
+    fn a_message_with_a_long_pause_inside_is_data(
+        pieces in paced(PAUSES), hand_over in prop::option::of(0..30_usize),
+    ) {
+        let Meaning { output, size, .. } = meaning(&pieces, true);
+        prop_assert_eq!(decode(&pieces, true, hand_over), (output, size));
+    }
+
+    #[test]
+    fn without_a_release_no_pause_matters(pieces in paced(PAUSES)) {
+        let Meaning { output, size, .. } = meaning(&pieces, false);
         prop_assert_eq!(decode(&pieces, false, None), (output, size));
     }
 
     #[test]
-    fn long_pauses_turn_messages_into_data_at_most(pieces in paced(SIZE_WAIT * 2)) {
-        let input = joined(&pieces);
-        let (output, _) = decode(&pieces, true, None);
-        prop_assert!(explains(&input, None, &output), "{:?} from {:?}", output, input);
-    }
-
-    #[test]
-    fn data_alone_survives_any_pause(mut pieces in paced(SIZE_WAIT * 2)) {
+    fn data_alone_survives_any_pause(mut pieces in paced(PAUSES)) {
         pieces.iter_mut().flat_map(|(_, piece)| piece).filter(|b| **b == b's').for_each(|b| *b = b't');
         prop_assert_eq!(decode(&pieces, true, None), (joined(&pieces), None));
     }
 
     #[test]
-    fn no_state_is_harmful(
-        matched in vec(prop_oneof![Just(0xff), Just(b's'), any::<u8>()], 0..20), released: usize,
-    ) {
+    fn no_state_is_harmful(held in vec(prop_oneof![Just(0xff), Just(b's'), any::<u8>()], 0..20)) {
         let now = Instant::now();
-        let mut decoder = Decoder::from_state(&State { matched, released }, now);
+        let mut decoder = Decoder::from_state(&State { held }, now);
         let mut output = Vec::new();
         decoder.release(now + SIZE_WAIT, &mut output);
-        decoder.finish(&mut output);
+        prop_assert!(decoder.held().is_empty());
         let size = decoder.decode(b"\xff\xffss\0\x18\0\x50\0\0\0\0", now, &mut output);
         prop_assert_eq!(size.map(|size| (size.rows, size.columns)), Some((24, 80)));
     }

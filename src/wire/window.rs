@@ -7,9 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-/// How long the beginning of `FF FF s s` may be held back: somebody typed an `FF` and waits for it.
-pub const HOLD: Duration = Duration::from_millis(50);
-/// How long a complete `FF FF s s` waits for its eight bytes. Hardly anything else starts so.
+/// How long the beginning of `FF FF s s` waits for its next byte. Not long: somebody may have typed that `FF`
+/// and look for it on the screen.
+pub const HOLD: Duration = Duration::from_millis(80);
+/// How long a complete `FF FF s s` waits for each of its eight bytes. Hardly anything else starts so.
 pub const SIZE_WAIT: Duration = Duration::from_secs(1);
 /// The first number of rows or columns that no screen has.
 ///
@@ -53,27 +54,21 @@ impl WindowSize {
 /// A [`Decoder`] as plain data, to be handed to another process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The bytes that may be the beginning of a message, at most 11.
-    pub matched: Vec<u8>,
-    /// How many of them, from the first on, were passed on as data already.
-    pub released: usize,
+    /// The bytes held back, at most 11.
+    pub held: Vec<u8>,
 }
 
 /// Takes the window-size messages out of the client's stream.
 ///
-/// Timing never decides what is a message, only whether its first bytes leak into the data: when the held
-/// beginning of `FF FF s s` is let go after [`HOLD`], the matching goes on, and if the rest
-/// does come, it still is a message. Only a complete `FF FF s s` that gets no size within [`SIZE_WAIT`] is
-/// taken for data for good.
+/// What was let go by [`Decoder::release`] is data for good, and so is what comes behind it: if the matching went on,
+/// an `FF FF s` that was typed would swallow the `stty raw` typed after it.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// The possible beginning of a message is `message[..matched]`.
+    /// The beginning of a message, held back, is `message[..matched]`.
     message: [u8; MESSAGE],
     matched: usize,
-    /// `message[..released]` was passed on as data; what is held is `message[released..matched]`.
-    released: usize,
-    /// When the oldest held byte came, or one before it; once the magic is complete, when that was.
-    since: Option<Instant>,
+    /// When the last of the held bytes came; without meaning while none is held.
+    latest: Option<Instant>,
 }
 
 impl Decoder {
@@ -81,7 +76,7 @@ impl Decoder {
     /// the last valid size among them.
     ///
     /// Sizes without rows or columns, or absurd ones (see [`ABSURD`]), are swallowed and ignored. Nothing is let
-    /// go for being overdue here, because these bytes may complete the message; see [`Decoder::release`].
+    /// go for being overdue here: these bytes may have come in time and waited to be read. See [`Decoder::release`].
     pub fn decode(&mut self, input: &[u8], now: Instant, output: &mut Vec<u8>) -> Option<WindowSize> {
         let mut size = None;
         let mut rest = input;
@@ -107,18 +102,13 @@ impl Decoder {
             }
             self.fall_back(output);
         }
-        if self.held().is_empty() {
-            self.since = Some(now);
-        }
         self.message[self.matched] = byte;
         self.matched += 1;
-        if self.matched == MAGIC.len() {
-            self.since = Some(now);
-        }
+        self.latest = Some(now);
         if self.matched < MESSAGE {
             return None;
         }
-        self.reset();
+        self.matched = 0;
         let [_, _, _, _, numbers @ ..] = self.message;
         WindowSize::from_wire(numbers)
     }
@@ -128,48 +118,48 @@ impl Decoder {
     fn fall_back(&mut self, output: &mut Vec<u8>) {
         let keep = BORDER[self.matched];
         let given_up = self.matched - keep;
-        output.extend_from_slice(&self.message[self.released.min(given_up)..given_up]);
+        output.extend_from_slice(&self.message[..given_up]);
         self.message.copy_within(given_up..self.matched, 0);
         self.matched = keep;
-        self.released = self.released.saturating_sub(given_up);
     }
 
     /// When [`Decoder::release`] has to be called; `None` while nothing is held back.
+    ///
+    /// Every byte that goes on with the message puts it off, so the beginning of a magic is held for three times
+    /// [`HOLD`] at most, and a complete magic for eight times [`SIZE_WAIT`].
     pub fn hold_deadline(&self) -> Option<Instant> {
-        if self.held().is_empty() {
-            return None;
-        }
-        let patience = if self.matched < MAGIC.len() { HOLD } else { SIZE_WAIT };
-        self.since.map(|since| since + patience)
+        let patience = match self.matched {
+            0 => return None,
+            matched if matched < MAGIC.len() => HOLD,
+            _ => SIZE_WAIT,
+        };
+        self.latest.map(|latest| latest + patience)
     }
 
-    /// Appends what is held to `output` if its time is over at `now`.
+    /// If the time of what is held is over at `now`, it is data and is appended to `output`.
+    ///
+    /// To be called only when the client's input was read as far as it came: the rest of a message that waits unread
+    /// would become data too.
     pub fn release(&mut self, now: Instant, output: &mut Vec<u8>) {
-        if self.hold_deadline().is_none_or(|deadline| now < deadline) {
-            return;
-        }
-        output.extend_from_slice(self.held());
-        if self.matched < MAGIC.len() {
-            self.released = self.matched;
-        } else {
-            self.reset();
+        if self.hold_deadline().is_some_and(|deadline| deadline <= now) {
+            self.finish(output);
         }
     }
 
     /// The client's stream has ended: all that is held is data and is appended to `output`.
     pub fn finish(&mut self, output: &mut Vec<u8>) {
         output.extend_from_slice(self.held());
-        self.reset();
+        self.matched = 0;
     }
 
     /// The bytes held back, at most 11.
     pub fn held(&self) -> &[u8] {
-        &self.message[self.released..self.matched]
+        &self.message[..self.matched]
     }
 
     /// This decoder as plain data.
     pub fn state(&self) -> State {
-        State { matched: self.message[..self.matched].to_vec(), released: self.released }
+        State { held: self.held().to_vec() }
     }
 
     /// The decoder that gave `state`, with its waiting time starting again at `now`.
@@ -177,16 +167,8 @@ impl Decoder {
     /// A state that no decoder gives is not an error; it makes some decoder that works.
     pub fn from_state(state: &State, now: Instant) -> Self {
         let mut decoder = Self::default();
-        decoder.decode(&state.matched, now, &mut Vec::new());
-        // More than this is never released of a message that may still come.
-        decoder.released = state.released.min(decoder.matched).min(MAGIC.len() - 1);
+        decoder.decode(&state.held, now, &mut Vec::new());
         decoder
-    }
-
-    fn reset(&mut self) {
-        self.matched = 0;
-        self.released = 0;
-        self.since = None;
     }
 }
 
@@ -275,48 +257,71 @@ mod tests {
         assert_eq!(decoder.hold_deadline(), None);
         decoder.decode(b"a\xff", start, &mut output);
         assert_eq!((output.as_slice(), decoder.held()), (b"a".as_slice(), b"\xff".as_slice()));
-        // A later byte does not prolong the first one's time.
+        assert_eq!(decoder.hold_deadline(), Some(start + ms(80)));
+        // A byte that goes on with the beginning puts the deadline off.
         decoder.decode(b"\xff", start + ms(30), &mut output);
-        assert_eq!(decoder.hold_deadline(), Some(start + HOLD));
-        decoder.release(start + ms(49), &mut output);
+        assert_eq!(decoder.hold_deadline(), Some(start + ms(110)));
+        decoder.release(start + ms(109), &mut output);
         assert_eq!(output, b"a");
-        decoder.release(start + HOLD, &mut output);
+        decoder.release(start + ms(110), &mut output);
         assert_eq!(output, b"a\xff\xff");
         assert_eq!((decoder.held(), decoder.hold_deadline()), (b"".as_slice(), None));
     }
 
     #[test]
-    fn the_rest_of_a_released_beginning_is_still_a_message() {
-        for leak in 1..=3 {
+    fn a_message_may_come_byte_by_byte() {
+        let (mut decoder, mut output, mut now) = (Decoder::default(), Vec::new(), Instant::now());
+        let mut size = None;
+        for (i, byte) in MESSAGE_24_80.iter().enumerate() {
+            now += if i < MAGIC.len() { ms(79) } else { ms(999) };
+            decoder.release(now, &mut output);
+            size = decoder.decode(&[*byte], now, &mut output).or(size);
+        }
+        assert_eq!((output.as_slice(), size), (b"".as_slice(), Some(SIZE_24_80)));
+    }
+
+    #[test]
+    fn text_typed_behind_a_released_beginning_is_data() {
+        // In one piece this would begin with a message.
+        let typed = b"\xff\xffsstty raw -echo; stty size\r";
+        for split in 1..=3 {
+            let (before, after) = typed.split_at(split);
             let (mut decoder, mut output) = (Decoder::default(), Vec::new());
             let start = Instant::now();
-            decoder.decode(&MESSAGE_24_80[..leak], start, &mut output);
+            decoder.decode(before, start, &mut output);
             decoder.release(start + HOLD, &mut output);
-            assert_eq!(output, MESSAGE_24_80[..leak]);
-            let size = decoder.decode(&MESSAGE_24_80[leak..], start + ms(500), &mut output);
-            assert_eq!((output.as_slice(), size), (&MESSAGE_24_80[..leak], Some(SIZE_24_80)));
+            assert_eq!(output, before);
+            let size = decoder.decode(after, start + HOLD, &mut output);
+            assert_eq!((output.as_slice(), decoder.held(), size), (typed.as_slice(), b"".as_slice(), None));
         }
     }
 
     #[test]
-    fn falling_back_after_a_release_doubles_nothing() {
-        // Both FFs leak, a third one comes: the message begins with the second, which is out already.
+    fn a_whole_message_behind_a_released_beginning_is_one() {
+        for pause_behind in 1..=3 {
+            let (mut decoder, mut output) = (Decoder::default(), Vec::new());
+            let start = Instant::now();
+            decoder.decode(&MAGIC[..pause_behind], start, &mut output);
+            decoder.release(start + HOLD, &mut output);
+            let size = decoder.decode(MESSAGE_24_80, start + HOLD, &mut output);
+            assert_eq!((output.as_slice(), size), (&MAGIC[..pause_behind], Some(SIZE_24_80)));
+        }
+    }
+
+    #[test]
+    fn many_ffs_push_one_another_out() {
         let (mut decoder, mut output) = (Decoder::default(), Vec::new());
         let start = Instant::now();
-        decoder.decode(b"\xff\xff", start, &mut output);
-        decoder.release(start + HOLD, &mut output);
-        decoder.decode(b"\xff", start + ms(60), &mut output);
-        assert_eq!((output.as_slice(), decoder.held()), (b"\xff\xff".as_slice(), b"\xff".as_slice()));
-        assert_eq!(decoder.hold_deadline(), Some(start + ms(60) + HOLD));
-        let size = decoder.decode(&MESSAGE_24_80[2..], start + ms(70), &mut output);
-        assert_eq!((output.as_slice(), size), (b"\xff\xff".as_slice(), Some(SIZE_24_80)));
-
-        // FF leaks, FF is held, then it was no message after all.
-        let (mut decoder, mut output) = (Decoder::default(), Vec::new());
-        decoder.decode(b"\xff", start, &mut output);
-        decoder.release(start + HOLD, &mut output);
-        decoder.decode(b"\xffsx\xff", start + ms(60), &mut output);
-        assert_eq!((output.as_slice(), decoder.held()), (b"\xff\xffsx".as_slice(), b"\xff".as_slice()));
+        for count in 1..100 {
+            let now = start + ms(70) * count;
+            decoder.release(now, &mut output);
+            decoder.decode(b"\xff", now, &mut output);
+            assert_eq!(decoder.hold_deadline(), Some(now + HOLD));
+            assert_eq!(decoder.held(), if count == 1 { b"\xff".as_slice() } else { b"\xff\xff" });
+        }
+        assert_eq!(output, [0xff; 97]);
+        let size = decoder.decode(&MESSAGE_24_80[2..], start + ms(70) * 100, &mut output);
+        assert_eq!((output.as_slice(), size), ([0xff; 97].as_slice(), Some(SIZE_24_80)));
     }
 
     #[test]
@@ -324,12 +329,13 @@ mod tests {
         let start = Instant::now();
         for held in 4..=11 {
             let (mut decoder, mut output) = (Decoder::default(), Vec::new());
-            decoder.decode(b"\xff\xffs", start, &mut output);
-            decoder.decode(&MESSAGE_24_80[3..held], start + ms(10), &mut output);
-            assert_eq!(decoder.hold_deadline(), Some(start + ms(10) + SIZE_WAIT));
+            decoder.decode(&MESSAGE_24_80[..held - 1], start, &mut output);
+            decoder.decode(&MESSAGE_24_80[held - 1..held], start + ms(10), &mut output);
+            assert_eq!(decoder.hold_deadline(), Some(start + ms(1010)));
             decoder.release(start + ms(1009), &mut output);
             assert_eq!((output.as_slice(), decoder.held()), (b"".as_slice(), &MESSAGE_24_80[..held]));
             decoder.release(start + ms(1010), &mut output);
+            assert_eq!(output, MESSAGE_24_80[..held]);
             // Data for good: what comes now is data as well.
             assert_eq!(decoder.decode(&MESSAGE_24_80[held..], start + ms(1020), &mut output), None);
             assert_eq!(output, MESSAGE_24_80);
@@ -346,17 +352,29 @@ mod tests {
     }
 
     #[test]
+    fn a_taken_over_decoder_waits_anew() {
+        let start = Instant::now();
+        for (held, patience) in [(3, HOLD), (4, SIZE_WAIT), (11, SIZE_WAIT)] {
+            let (mut first, mut output) = (Decoder::default(), Vec::new());
+            first.decode(&MESSAGE_24_80[..held], start, &mut output);
+            let mut second = Decoder::from_state(&first.state(), start + ms(60));
+            assert_eq!((second.held(), second.state()), (first.held(), first.state()));
+            assert_eq!(second.hold_deadline(), Some(start + ms(60) + patience));
+            let size = second.decode(&MESSAGE_24_80[held..], start + ms(60), &mut output);
+            assert_eq!((output.as_slice(), size), (b"".as_slice(), Some(SIZE_24_80)));
+        }
+    }
+
+    #[test]
     fn a_state_no_decoder_gives_does_no_harm() {
         let now = Instant::now();
-        let table: [(&[u8], usize); 5] =
-            [(b"", 7), (b"abc", 2), (b"\xff\xff", 9), (b"\xff\xffss123", 7), (&[0xff; 40], usize::MAX)];
-        for (matched, released) in table {
-            let mut decoder = Decoder::from_state(&State { matched: matched.to_vec(), released }, now);
+        let table: [&[u8]; 5] = [b"abc", b"\xff\xffx", MESSAGE_24_80, &[0xff; 40], &[b's'; 40]];
+        for held in table {
+            let mut decoder = Decoder::from_state(&State { held: held.to_vec() }, now);
             let mut output = Vec::new();
             // Whatever was made of it does not wait for ever.
             decoder.release(now + SIZE_WAIT, &mut output);
-            assert!(decoder.state().matched.len() < MAGIC.len());
-            decoder.finish(&mut output);
+            assert_eq!(decoder.held(), b"");
             assert_eq!(decoder.decode(MESSAGE_24_80, now, &mut output), Some(SIZE_24_80));
         }
     }
