@@ -1,6 +1,5 @@
 //! What a person sees with a client that nobody here wrote.
 
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -77,8 +76,9 @@ fn plink_logs_in_although_it_sends_lines_that_end_in_newline() {
         let args = ["-l", "alice", "127.0.0.1"];
         let Some(mut screen) = world.line_mode_plink(&args) else { return };
         screen.log_in(ALICE);
+        // Its own terminal adds another return to each line.
         screen.send("echo o\"\"k\r");
-        screen.expect("ok\r\n");
+        screen.expect("ok\r\r\n");
     });
 }
 
@@ -120,7 +120,7 @@ fn the_last_wrong_password_closes_the_connection(world: &World, client: Client) 
     screen.send("wrong-Secret-9\r");
     screen.expect("Login incorrect");
     screen.wait_end(PATIENCE);
-    assert!(!screen.rest().contains("login:"), "asked once more: {:?}", screen.rest());
+    assert!(!screen.rest().contains("\nlogin: "), "asked once more: {:?}", screen.rest());
 }
 
 for_clients!(the_window_size_arrives_and_its_changes_too: netkit = Netkit, rsh_redone = RshRedone, plink = Plink);
@@ -154,7 +154,7 @@ fn a_raw_program_gets_control_s_and_a_cooked_one_lets_the_client_stop(world: &Wo
     screen.expect(" 13\r\n");
     screen.expect(PROMPT);
 
-    screen.send("stty sane; echo s\"\"ane\r");
+    screen.send("stty sane ixon; echo s\"\"ane\r");
     screen.expect("sane\r\n");
     screen.expect(PROMPT);
     screen.wait_setting("ixon");
@@ -200,12 +200,13 @@ fn hangs_up_the_shell(world: &World, client: Client, leave: impl FnOnce(&mut Ter
     let _daemon = world.serve("");
     let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
     screen.log_in(ALICE);
-    screen.run("trap 'echo hung up >/tmp/hangup; exit 3' HUP");
+    screen.send(format!("{}\r", crate::ending::TELLS_OF_HANGUP));
+    screen.expect("ready\r\n");
     leave(&mut screen);
     let line = world.audit.wait("session-closed");
     assert_eq!(field(&line, "user"), Some("alice"), "{line}");
     assert!(field(&line, "duration").is_some(), "{line}");
-    assert_eq!(fs::read_to_string("/tmp/hangup").unwrap(), "hung up\n");
+    crate::ending::wait_hung_up();
     world.audit.wait_count("session-closed", 1);
 }
 
@@ -213,9 +214,7 @@ fn hangs_up_the_shell(world: &World, client: Client, leave: impl FnOnce(&mut Ter
 for_clients!(tilde_dot_hangs_up_the_shell: netkit = Netkit);
 fn tilde_dot_hangs_up_the_shell(world: &World, client: Client) {
     hangs_up_the_shell(world, client, |screen| {
-        screen.send("\r");
-        screen.expect(PROMPT);
-        screen.send("~.");
+        screen.send("\r~.");
         screen.wait_end(PATIENCE);
     });
 }

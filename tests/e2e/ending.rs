@@ -15,6 +15,17 @@ use crate::processes;
 use crate::terminal::{PATIENCE, terminals};
 use crate::world::{eventually, world};
 
+/// A command that writes a file when it is hung up, and says `ready` first.
+pub(crate) const TELLS_OF_HANGUP: &str =
+    "sh -c 'trap \"echo hung up >/tmp/hangup; exit 3\" HUP; echo r\"\"eady; while :; do sleep 0.1; done'";
+
+/// Waits until that command was hung up.
+pub(crate) fn wait_hung_up() {
+    eventually("the command is hung up", PATIENCE, || {
+        fs::read_to_string("/tmp/hangup").is_ok_and(|text| text == "hung up\n").then_some(())
+    });
+}
+
 /// Checks that only monitor and relay are left, and no terminal.
 pub(crate) fn nothing_is_left(daemon: &Daemon) {
     let relay = daemon.relay().pid;
@@ -30,11 +41,12 @@ fn a_client_that_closes_hangs_up_the_shell() {
     world(|world| {
         let daemon = world.serve("");
         let mut peer = Peer::log_in(ALICE);
-        peer.run("trap 'echo hung up >/tmp/hangup; exit 3' HUP");
+        peer.send(format!("{TELLS_OF_HANGUP}\r"));
+        peer.expect("ready\r\n");
         drop(peer);
         let line = world.audit.wait("session-closed");
         assert_eq!(field(&line, "user"), Some("alice"), "{line}");
-        assert_eq!(fs::read_to_string("/tmp/hangup").unwrap(), "hung up\n");
+        wait_hung_up();
         nothing_is_left(&daemon);
         world.audit.wait_count("session-closed", 1);
     });

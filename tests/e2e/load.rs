@@ -95,7 +95,6 @@ fn nothing_is_done_while_nothing_happens() {
         };
         quiet("without a session");
         let mut peer = Peer::log_in(ALICE);
-        peer.send_size(24, 80);
         peer.run("true");
         quiet("with an idle session");
         let flooded = Peer::log_in(ALICE);

@@ -80,10 +80,12 @@ impl Peer {
         peer
     }
 
-    /// Connects, logs in by password and waits for the prompt; the size was never told.
+    /// Connects, logs in by password and waits for the prompt, and has told its size when asked for it.
     pub(crate) fn log_in(account: Account) -> Peer {
         let mut peer = Peer::hello("nobody", account.name);
         peer.give_password(account);
+        peer.wait_urgent(0x80, 0);
+        peer.send_size(24, 80);
         peer
     }
 
