@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) enum Client {
     /// Debian's rsh-client: the BSD client.
     Netkit,
-    /// Debian's rsh-redone-client.
+    /// Debian's rsh-redone-client: never handles ^S and ^Q itself, and has no escape character.
     RshRedone,
     /// PuTTY's; sends no client user, and ignores all urgent bytes but the window request.
     Plink,
@@ -40,9 +40,8 @@ impl Client {
 
     fn options(self) -> &'static [&'static str] {
         match self {
-            // Without it the eighth bit of what is typed is lost.
-            Client::Netkit => &["-8"],
-            Client::RshRedone => &[],
+            // Without -8, with which it would leave ^S and ^Q alone whatever the server says.
+            Client::Netkit | Client::RshRedone => &[],
             Client::Plink => &["-rlogin"],
         }
     }
