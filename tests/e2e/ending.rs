@@ -120,6 +120,20 @@ fn an_exit_closes_the_connection_in_order_and_at_once() {
 }
 
 #[test]
+fn a_session_never_lingers_however_its_last_output_and_its_end_fall_together() {
+    world(|world| {
+        let _daemon = world.serve("");
+        for length in 1..=60 {
+            let mut peer = Peer::log_in(ALICE);
+            peer.send(format!("exec seq {length}\r"));
+            let start = Instant::now();
+            peer.wait_end(PATIENCE);
+            assert!(start.elapsed() < Duration::from_secs(2), "{:?}, {length} numbers", start.elapsed());
+        }
+    });
+}
+
+#[test]
 fn a_shell_that_is_killed_is_told_by_its_signal() {
     world(|world| {
         let daemon = world.serve("");

@@ -170,6 +170,13 @@ impl Peer {
         self.urgent.iter().map(|urgent| urgent.byte).collect()
     }
 
+    /// Bytes behind the first, the zero byte, that were urgent bytes once: a shell sends none like them.
+    pub(crate) fn stray_bytes(&self) -> Vec<u8> {
+        // 0x20 and 0x22 are text as well and cannot be told apart.
+        let urgent = [0x02, 0x10, 0x12, 0x80, 0x82, 0x90, 0xa0];
+        self.data[1..].iter().copied().filter(|byte| urgent.contains(byte)).collect()
+    }
+
     /// Waits until an urgent byte with this bit came after the first `after` urgent bytes.
     pub(crate) fn wait_urgent(&mut self, bit: u8, after: usize) -> usize {
         self.wait(&format!("urgent {bit:#x}"), PATIENCE, |peer| {

@@ -6,7 +6,8 @@
 //! it end all processes it left. It must never touch anything before it is inside.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,6 +21,8 @@ use crate::terminal::{Client, Terminal};
 
 /// Set for the copy of the test that runs inside.
 const INSIDE: &str = "RLOGIND_E2E_INSIDE";
+/// Names a file that lists the tests which did not run.
+const SKIPPED_LIST: &str = "RLOGIND_E2E_SKIPPED";
 /// No test takes nearly as long; then it and all its processes are ended.
 const LONGEST: &str = "180";
 
@@ -36,7 +39,7 @@ pub(crate) fn world<F: FnOnce(&World)>(test: F) {
         let world = World { audit: Audit::listen() };
         test(&world);
     } else if let Some(missing) = missing_here() {
-        skip(missing);
+        skip(&format!("{}: {missing}", test_name::<F>()));
     } else {
         run_inside(test_name::<F>());
     }
@@ -51,14 +54,20 @@ pub(crate) fn is_inside() -> bool {
 pub(crate) fn skip(why: &str) {
     assert!(env::var_os("CI").is_none(), "not run: {why}");
     eprintln!("SKIPPED: {why}");
+    // A test runner hides what a test prints; this file is shown when all have run.
+    if let Some(list) = env::var_os(SKIPPED_LIST).filter(|_| !is_inside()) {
+        let mut list = File::options().create(true).append(true).open(list).unwrap();
+        writeln!(list, "SKIPPED: {why}").unwrap();
+    }
 }
 
+/// What this machine lacks to make another one.
 fn missing_here() -> Option<&'static str> {
     if !nix::unistd::geteuid().is_root() {
         return Some("needs root, to make namespaces");
     }
-    let tools = ["unshare", "setpriv", "ip", "mount", "stty", "ps"];
-    tools.into_iter().find(|tool| find_program(tool).is_none())
+    let missing = |tool: &&str| find_program(tool).is_none();
+    ["unshare", "setpriv", "ip", "mount", "stty", "ps"].into_iter().find(missing)
 }
 
 /// Where a program of that name is.
@@ -95,8 +104,12 @@ fn run_inside(name: &str) {
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    let complained = String::from_utf8_lossy(&output.stderr);
+    eprint!("{complained}");
     print!("{told}");
+    if let Some(why) = complained.lines().find_map(|line| line.strip_prefix("SKIPPED: ")) {
+        skip(&format!("{name}: {why}"));
+    }
     assert!(output.status.success(), "failed inside: {}", output.status);
     assert!(told.contains(" 1 passed;"), "the test did not run inside");
 }
@@ -110,7 +123,7 @@ impl World {
     /// A client program on a terminal of its own; `None` (and SKIPPED) when it is not installed.
     pub(crate) fn client(&self, client: Client, local: Account, args: &[&str]) -> Option<Terminal> {
         if find_program(client.program()).is_none() {
-            skip(client.program());
+            skip(&format!("there is no {}", client.program()));
             return None;
         }
         let screen = Terminal::start(client, local, args);
@@ -123,7 +136,7 @@ impl World {
     /// PuTTY's client as root, its terminal as it leaves it: in line mode, with echo.
     pub(crate) fn line_mode_plink(&self, args: &[&str]) -> Option<Terminal> {
         if find_program(Client::Plink.program()).is_none() {
-            skip(Client::Plink.program());
+            skip("there is no plink");
             return None;
         }
         Some(Terminal::start(Client::Plink, ROOT, args))

@@ -1,0 +1,58 @@
+# make run    builds rlogind and serves on loopback, for a demonstration
+# make test   runs all tests (as root: with real clients and real PAM, in namespaces)
+# make lint   checks format, lints, documentation and advisories
+# Each installs with apt-get what it needs and is missing.
+
+CARGO ?= cargo
+DEMO := packaging/demo/rlogind.toml
+SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
+# The tests name what could not run here, where a test runner would hide it.
+export RLOGIND_E2E_SKIPPED := $(CURDIR)/target/e2e-skipped
+
+.PHONY: build run test lint audit
+
+build:
+	@tests/setup.sh build
+	$(CARGO) build --release --locked
+
+run:
+	@tests/setup.sh build run
+	$(CARGO) build --release --locked
+	@echo
+	@echo "This is a demonstration: $(DEMO) lets every user of this machine in"
+	@echo "without a password, root too, from 127.0.0.1 only. Never serve a network with it."
+	@echo "Log in from another terminal; ^C here ends it:"
+	@echo
+	@echo "    rsh-redone-rlogin 127.0.0.1"
+	@echo
+	@exec $(SUDO) target/release/rlogind --config $(DEMO) --stderr
+
+# Tests that need root make themselves a machine of their own and leave this one alone.
+test:
+	@tests/setup.sh build test
+	@mkdir -p target && rm -f $(RLOGIND_E2E_SKIPPED)
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) nextest run --locked --no-fail-fast; \
+	else \
+		set -x; $(CARGO) test --locked --no-fail-fast --all-targets; \
+	fi
+	$(CARGO) test --locked --doc
+	@if [ -e $(RLOGIND_E2E_SKIPPED) ]; then sort -u $(RLOGIND_E2E_SKIPPED); fi
+
+lint: audit
+	@tests/setup.sh build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+# The advisories come from the network: where they cannot be had, that is said and no failure.
+audit:
+	@if ! $(CARGO) audit --version >/dev/null 2>&1; then \
+		echo "SKIPPED: cargo audit is not installed (cargo install cargo-audit)"; \
+	elif told=$$($(CARGO) audit 2>&1); then \
+		echo "cargo audit: nothing found"; \
+	elif echo "$$told" | grep -qi "fetch advisory database\|failed to fetch"; then \
+		echo "SKIPPED: cargo audit could not fetch the advisories"; \
+	else \
+		echo "$$told"; exit 1; \
+	fi
