@@ -122,13 +122,18 @@ fn an_exit_closes_the_connection_in_order_and_at_once() {
 #[test]
 fn a_session_never_lingers_however_its_last_output_and_its_end_fall_together() {
     world(|world| {
-        let _daemon = world.serve("");
-        for length in 1..=60 {
-            let mut peer = Peer::log_in(ALICE);
-            peer.send(format!("exec seq {length}\r"));
+        let _daemon = world.serve("[login]\nattempts = 1\n");
+        let ends_at_once = |mut peer: Peer, last: &str| {
             let start = Instant::now();
+            peer.send(last);
             peer.wait_end(PATIENCE);
-            assert!(start.elapsed() < Duration::from_secs(2), "{:?}, {length} numbers", start.elapsed());
+            assert!(start.elapsed() < Duration::from_secs(3), "{:?} after {last:?}", start.elapsed());
+        };
+        for length in 1..=40 {
+            ends_at_once(Peer::log_in(ALICE), &format!("exec seq {}\r", length * length));
+            let mut wrong = Peer::hello("nobody", "alice");
+            wrong.expect("Password: ");
+            ends_at_once(wrong, "wrong-Secret-9\r");
         }
     });
 }
