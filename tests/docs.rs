@@ -9,9 +9,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::CommandFactory;
+use rlogind::audit::event::{Event, LoginEvent, SessionEnd, Via};
+use rlogind::audit::format;
 use rlogind::cli::Cli;
 use rlogind::config::{self, Config};
 use toml::{Table, Value};
@@ -57,14 +61,13 @@ fn shipped() -> Table {
 fn shipped_keys() -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut keys, mut rule_keys) = (BTreeSet::new(), BTreeSet::new());
     for (name, value) in &shipped() {
-        match value {
-            Value::Table(table) => {
-                keys.extend(table.keys().filter(|key| *key != "rule").map(|key| format!("{name}.{key}")));
-                let rules = table.get("rule").and_then(Value::as_array).into_iter().flatten();
-                rule_keys.extend(rules.flat_map(|rule| rule.as_table().unwrap().keys().cloned()));
-            }
-            _ => drop(keys.insert(name.clone())),
-        }
+        let Some(table) = value.as_table() else {
+            keys.insert(name.clone());
+            continue;
+        };
+        keys.extend(table.keys().filter(|key| *key != "rule").map(|key| format!("{name}.{key}")));
+        let rules = table.get("rule").and_then(Value::as_array).into_iter().flatten();
+        rule_keys.extend(rules.flat_map(|rule| rule.as_table().unwrap().keys().cloned()));
     }
     (keys, rule_keys)
 }
@@ -283,4 +286,87 @@ fn the_tests_and_files_that_are_named_exist() {
         }
     }
     assert!(tests > 20, "only {tests} tests named");
+}
+
+/// An event of each kind.
+fn events() -> Vec<Event> {
+    let peer = SocketAddr::from(([192, 0, 2, 7], 1023));
+    let text = || "x".to_owned();
+    let (user, host, reason) = (Some(text()), Some(text()), text());
+    let logins = [
+        LoginEvent::TrustGranted {
+            user: text(),
+            remote_user: text(),
+            host: host.clone(),
+            file: text(),
+            line: 1,
+            wildcard: false,
+        },
+        LoginEvent::TrustDenied { user: user.clone(), host: host.clone(), file: text(), line: 1 },
+        LoginEvent::TrustAbsent { user: user.clone(), host: host.clone(), reason: text() },
+        LoginEvent::PasswordAccepted { user: text(), host: host.clone() },
+        LoginEvent::PasswordFailed { user, host: host.clone(), attempt: 1, reason: text() },
+        LoginEvent::AccountRefused { user: text(), host: host.clone(), reason: text() },
+        LoginEvent::Abandoned { reason: text() },
+        LoginEvent::Opened { user: text(), remote_user: Some(text()), host, pid: 1 },
+        LoginEvent::Trouble { user: text(), text: text() },
+    ];
+    let closed = |end| Event::SessionClosed {
+        peer,
+        tty: text(),
+        user: text(),
+        duration: Duration::from_secs(1),
+        bytes_in: 1,
+        bytes_out: 1,
+        end,
+    };
+    let mut events = vec![
+        Event::Started { version: text(), listen: vec![peer] },
+        Event::Stopped { cause: text() },
+        Event::ConfigRead { path: text() },
+        Event::ConfigRefused { path: text(), error: text() },
+        Event::Warning { text: text() },
+        Event::Connection { peer, via: Via::Rlogin },
+        Event::Refused { peer, reason, count: 1 },
+        closed(SessionEnd::Exited(0)),
+        closed(SessionEnd::Signaled(1)),
+        closed(SessionEnd::LeftRunning),
+        closed(SessionEnd::Lost),
+        Event::Lost { lines: 1 },
+    ];
+    events.extend(logins.map(|event| Event::Login { peer, tty: text(), event }));
+    events
+}
+
+#[test]
+fn the_daemons_page_has_every_audit_event_with_its_fields() {
+    let mut named = BTreeSet::new();
+    for event in events() {
+        let text = format::line(&event).text;
+        let fields: Vec<(&str, &str)> = text
+            .split(' ')
+            .filter_map(|word| word.split_once("=\""))
+            .map(|(k, v)| (k, v.trim_matches('"')))
+            .collect();
+        let name = fields.iter().find(|(key, _)| *key == "event").unwrap().1;
+        let severity = format!("{:?}", format::line(&event).severity).to_lowercase();
+        named.insert(name.to_owned());
+        let (_, item) = DAEMON_PAGE
+            .split_once(&format!(".It Li {name} Pq "))
+            .unwrap_or_else(|| panic!("{name} is not in the page"));
+        let item = item.split("\n.It ").next().unwrap();
+        let told = |word: &str| item.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|w| w == word);
+        for (key, _) in fields.iter().filter(|(key, _)| *key != "event") {
+            assert!(told(key), "{name}: the field {key} is not in {item:?}");
+        }
+        let other_severity =
+            matches!(event, Event::SessionClosed { end: SessionEnd::LeftRunning | SessionEnd::Lost, .. });
+        assert!(item.starts_with(&severity) || other_severity, "{name} is {severity}");
+    }
+    let written: BTreeSet<String> = DAEMON_PAGE
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It Li ")?.split_once(" Pq "))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    assert_eq!(written, named);
 }
