@@ -60,7 +60,7 @@ pub struct State {
 
 /// Takes the window-size messages out of the client's stream.
 ///
-/// What was let go by [`Decoder::release`] is data for good, and so is what comes behind it: if the matching went on,
+/// What was let go by [`Decoder::release`] is data for good, and the matching begins anew behind it: if it went on,
 /// an `FF FF s` that was typed would swallow the `stty raw` typed after it.
 #[derive(Debug, Default)]
 pub struct Decoder {
