@@ -13,10 +13,6 @@ impl Queue {
         self.start == self.bytes.len()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -50,7 +46,6 @@ mod tests {
         queue.consume(1);
         queue.push(b"d");
         assert_eq!(queue.front(), b"bcd");
-        assert_eq!(queue.len(), 3);
         queue.consume(3);
         assert!(queue.is_empty());
         assert_eq!(queue.bytes.capacity(), 0);
