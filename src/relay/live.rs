@@ -21,6 +21,8 @@ pub(super) const TURN: usize = 64 * 1024;
 const TERMINAL_READ: usize = 4096;
 /// A read that gave less than this has emptied the terminal (tty(4) keeps 4 KiB).
 const SHORT_READ: usize = 1024;
+/// Reads of the terminal in one turn: it may change its state faster than we read.
+const READS: usize = 64;
 /// What a terminal can hold when its session ends: the kernel's buffer limit of
 /// 64 KiB and the line discipline's 4 KiB, rounded up. More than this behind the
 /// end comes from a background job.
@@ -371,10 +373,11 @@ impl<T: Terminal> Live<T> {
         now: Instant,
     ) -> usize {
         let mut filled = 0;
-        while (self.readable || self.changed)
-            && room.len() - filled >= TERMINAL_READ
-            && !self.output_is_read()
-        {
+        for _ in 0..READS {
+            let wanted = (self.readable || self.changed) && !self.output_is_read();
+            if !wanted || room.len() - filled < TERMINAL_READ {
+                break;
+            }
             match self.terminal.read(&mut room[filled..]) {
                 Ok(Packet::Data(count)) => {
                     filled += count;
