@@ -268,7 +268,8 @@ impl<T: Terminal> Live<T> {
             }
         };
         let idle = (!self.idle.is_zero()).then(|| self.last_activity + self.idle);
-        [self.urgent_again, input, output, idle, self.window.hold_deadline()].into_iter().flatten().min()
+        let held = self.window.hold_deadline().filter(|_| self.to_terminal.is_empty());
+        [self.urgent_again, input, output, idle, held].into_iter().flatten().min()
     }
 
     fn pump_input<C: Client>(
@@ -290,7 +291,8 @@ impl<T: Terminal> Live<T> {
                 None => {}
             }
         }
-        if self.window.hold_deadline().is_some_and(|time| time <= now) {
+        // Not while the rest of the message may wait unread behind what stands still.
+        if self.to_terminal.is_empty() && !client.readable {
             self.window.release(now, decoded);
         }
         self.write_or_keep(decoded);
