@@ -235,8 +235,10 @@ impl<T: Terminal> Live<T> {
         let moved = (self.bytes_in, client.bytes_out);
         self.pump_input(client, scratch, now)?;
         self.pump_output(client, scratch, now)?;
-        if self.send_urgent(client, now)? {
-            // It may have been all that held the output back.
+        // Once at most: the pacer keeps the next one at a distance.
+        while self.send_urgent(client, now)? {
+            // It may have been all that held the output back, and what the terminal
+            // tells then may be urgent again.
             self.pump_output(client, scratch, now)?;
         }
         if moved != (self.bytes_in, client.bytes_out) {
@@ -445,30 +447,26 @@ impl<T: Terminal> Live<T> {
         matches!(self.output, Output::Read { .. })
     }
 
-    /// Sends an urgent byte if it is time for one, and notes when to look again.
-    /// Returns whether one was sent.
+    /// Sends an urgent byte if it is time for one: then it returns true, and has to be
+    /// called again. Otherwise it notes when to look again.
     fn send_urgent<C: Client>(&mut self, client: &mut ClientSide<C>, now: Instant) -> io::Result<bool> {
-        let mut sent = false;
-        loop {
-            // The kernel is asked only when an urgent byte is due.
-            let unsent = if self.pacer.is_due(now) { client.io.unacknowledged() } else { 0 };
-            let behind = usize::try_from(client.bytes_out - self.urgent_sent_at).unwrap_or(usize::MAX);
-            self.urgent_again = match self.pacer.next(now, SendQueue { unsent, behind }) {
-                Next::Idle => None,
-                Next::At(time) => Some(time),
-                Next::Send(byte) => match client.io.write_urgent(byte) {
-                    Ok(()) => {
-                        self.pacer.sent(byte, now);
-                        self.urgent_sent_at = client.bytes_out;
-                        sent = true;
-                        continue;
-                    }
-                    Err(error) if is_not_now(&error) => Some(now + URGENT_RETRY),
-                    Err(error) => return Err(error),
-                },
-            };
-            return Ok(sent);
-        }
+        // The kernel is asked only when an urgent byte is due.
+        let unsent = if self.pacer.is_due(now) { client.io.unacknowledged() } else { 0 };
+        let behind = usize::try_from(client.bytes_out - self.urgent_sent_at).unwrap_or(usize::MAX);
+        self.urgent_again = match self.pacer.next(now, SendQueue { unsent, behind }) {
+            Next::Idle => None,
+            Next::At(time) => Some(time),
+            Next::Send(byte) => match client.io.write_urgent(byte) {
+                Ok(()) => {
+                    self.pacer.sent(byte, now);
+                    self.urgent_sent_at = client.bytes_out;
+                    return Ok(true);
+                }
+                Err(error) if is_not_now(&error) => Some(now + URGENT_RETRY),
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(false)
     }
 
     fn note_activity(&mut self, output_moved: bool, now: Instant) {
