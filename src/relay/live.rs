@@ -156,8 +156,10 @@ pub(super) struct Live<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Input {
     Flowing,
-    /// The client sends no more; what is here is offered until then.
+    /// The client sends no more; what it sent is still read and offered until then.
     Ending(Instant),
+    /// Everything is read; it is still offered until then.
+    Read(Instant),
 }
 
 /// How far the terminal's output has come.
@@ -249,7 +251,7 @@ impl<T: Terminal> Live<T> {
 
     /// Whether there is something to do at once.
     pub(super) fn has_work<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> bool {
-        let input = self.input == Input::Flowing && self.to_terminal.is_empty() && client.readable;
+        let input = !self.input_is_read() && self.to_terminal.is_empty() && client.readable;
         let output = !self.output_is_read()
             && client.outgoing.is_empty()
             && self.readable
@@ -259,10 +261,7 @@ impl<T: Terminal> Live<T> {
 
     /// When it must be looked at again even if nothing happens.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let input = match self.input {
-            Input::Flowing => None,
-            Input::Ending(time) => Some(time),
-        };
+        let input = self.input_deadline();
         let output = match self.output {
             Output::Flowing => None,
             Output::Ending { standstill, latest, .. } | Output::Read { standstill, latest } => {
@@ -281,13 +280,17 @@ impl<T: Terminal> Live<T> {
         now: Instant,
     ) -> io::Result<()> {
         self.flush_to_terminal();
+        // A client that has gone while its input stands still must not stay for ever.
+        if client.hung_up && self.input == Input::Flowing {
+            self.input = Input::Ending(now + LAST_INPUT_TIME);
+        }
         let Scratch { bytes, decoded } = scratch;
         decoded.clear();
-        if self.input == Input::Flowing && self.to_terminal.is_empty() {
+        if !self.input_is_read() && self.to_terminal.is_empty() {
             match client.read(bytes)? {
                 Some(0) => {
                     self.window.finish(decoded);
-                    self.input = Input::Ending(now + LAST_INPUT_TIME);
+                    self.input = Input::Read(self.input_deadline().unwrap_or(now + LAST_INPUT_TIME));
                 }
                 Some(count) => self.decode(&bytes[..count], decoded, now),
                 None => {}
@@ -298,11 +301,18 @@ impl<T: Terminal> Live<T> {
             self.window.release(now, decoded);
         }
         self.write_or_keep(decoded);
-        // A client that has gone while its input stands still must not stay for ever.
-        if client.hung_up && self.input == Input::Flowing && !self.to_terminal.is_empty() {
-            self.input = Input::Ending(now + LAST_INPUT_TIME);
-        }
         Ok(())
+    }
+
+    fn input_is_read(&self) -> bool {
+        matches!(self.input, Input::Read(_))
+    }
+
+    fn input_deadline(&self) -> Option<Instant> {
+        match self.input {
+            Input::Flowing => None,
+            Input::Ending(latest) | Input::Read(latest) => Some(latest),
+        }
     }
 
     fn decode(&mut self, input: &[u8], output: &mut Vec<u8>, now: Instant) {
@@ -479,8 +489,8 @@ impl<T: Terminal> Live<T> {
     }
 
     fn fate<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> Fate {
-        if let Input::Ending(latest) = self.input
-            && (self.to_terminal.is_empty() || latest <= now)
+        let all_offered = self.input_is_read() && self.to_terminal.is_empty();
+        if (all_offered || self.input_deadline().is_some_and(|latest| latest <= now))
             && self.output == Output::Flowing
         {
             return Fate::Gone(CloseCause::ClientLeft);
