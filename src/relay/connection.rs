@@ -132,12 +132,17 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     /// The monitor made the session: answers the client and begins to relay.
     ///
     /// # Errors
-    /// The connection broke.
+    /// The connection broke, or has no room for its very first byte.
     pub fn opened(&mut self, terminal: T, now: Instant) -> io::Result<()> {
         if let Phase::Opening(early, _) = &mut self.phase {
             let early = std::mem::take(early);
             // A write of its own: some clients want to read exactly this byte first.
             self.client.send(&[answer::SUCCESS])?;
+            if !self.client.outgoing.is_empty() {
+                // The system is out of memory. Were the byte kept with the session's
+                // output, a flush would drop it, and the client wait for ever.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             self.client.bytes_out = 0;
             self.phase = Phase::Live(Box::new(Live::new(terminal, &early, self.idle, now)));
         }
