@@ -238,13 +238,16 @@ impl<T: Terminal> Live<T> {
         self.pump_input(client, scratch, now)?;
         self.pump_output(client, scratch, now)?;
         // Once at most: the pacer keeps the next one at a distance.
+        let mut urgent = false;
         while self.send_urgent(client, now)? {
+            urgent = true;
             // It may have been all that held the output back, and what the terminal
             // tells then may be urgent again.
             self.pump_output(client, scratch, now)?;
         }
-        if moved != (self.bytes_in, client.bytes_out) {
-            self.note_activity(moved.1 != client.bytes_out, now);
+        let taken = urgent || moved.1 != client.bytes_out;
+        if taken || moved.0 != self.bytes_in {
+            self.note_activity(taken, now);
         }
         Ok(self.fate(client, now))
     }
