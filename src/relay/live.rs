@@ -264,14 +264,16 @@ impl<T: Terminal> Live<T> {
 
     /// When it must be looked at again even if nothing happens.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        let input = self.input_deadline();
+        // These end nothing any more once the session has ended.
+        let flowing = self.output == Output::Flowing;
+        let input = self.input_deadline().filter(|_| flowing);
         let output = match self.output {
             Output::Flowing => None,
             Output::Ending { standstill, latest, .. } | Output::Read { standstill, latest } => {
                 Some(standstill.min(latest))
             }
         };
-        let idle = (!self.idle.is_zero()).then(|| self.last_activity + self.idle);
+        let idle = (flowing && !self.idle.is_zero()).then(|| self.last_activity + self.idle);
         let held = self.window.hold_deadline().filter(|_| self.to_terminal.is_empty());
         [self.urgent_again, input, output, idle, held].into_iter().flatten().min()
     }
