@@ -33,8 +33,6 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 const LAST_OUTPUT_TIME: Duration = Duration::from_secs(120);
 /// How long input of a client that has gone is offered to the terminal.
 const LAST_INPUT_TIME: Duration = Duration::from_secs(2);
-/// When urgent data found no room, look again.
-const URGENT_RETRY: Duration = Duration::from_millis(10);
 
 /// Room for one turn's bytes, shared by all sessions.
 #[derive(Debug)]
@@ -109,6 +107,21 @@ impl<C: Client> ClientSide<C> {
             self.outgoing.consume(sent?);
         }
         Ok(())
+    }
+
+    /// Sends a byte as urgent data; false when there is no room, which then makes an event.
+    fn send_urgent(&mut self, byte: u8) -> io::Result<bool> {
+        loop {
+            match self.io.write_urgent(byte) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.writable = false;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -465,21 +478,24 @@ impl<T: Terminal> Live<T> {
     /// Sends an urgent byte if it is time for one: then it returns true, and has to be
     /// called again. Otherwise it notes when to look again.
     fn send_urgent<C: Client>(&mut self, client: &mut ClientSide<C>, now: Instant) -> io::Result<bool> {
+        let due = self.pacer.is_due(now);
+        if due && !client.writable {
+            // Room makes an event. Looking for it would never end with a client that stands still.
+            self.urgent_again = None;
+            return Ok(false);
+        }
         // The kernel is asked only when an urgent byte is due.
-        let unsent = if self.pacer.is_due(now) { client.io.unacknowledged() } else { 0 };
+        let unsent = if due { client.io.unacknowledged() } else { 0 };
         let behind = usize::try_from(client.bytes_out - self.urgent_sent_at).unwrap_or(usize::MAX);
         self.urgent_again = match self.pacer.next(now, SendQueue { unsent, behind }) {
             Next::Idle => None,
             Next::At(time) => Some(time),
-            Next::Send(byte) => match client.io.write_urgent(byte) {
-                Ok(()) => {
-                    self.pacer.sent(byte, now);
-                    self.urgent_sent_at = client.bytes_out;
-                    return Ok(true);
-                }
-                Err(error) if is_not_now(&error) => Some(now + URGENT_RETRY),
-                Err(error) => return Err(error),
-            },
+            Next::Send(byte) if client.send_urgent(byte)? => {
+                self.pacer.sent(byte, now);
+                self.urgent_sent_at = client.bytes_out;
+                return Ok(true);
+            }
+            Next::Send(_) => None,
         };
         Ok(false)
     }
