@@ -424,6 +424,7 @@ impl<T: Terminal> Live<T> {
                         client.outgoing.clear();
                     }
                     self.readable = true;
+                    self.changed = false;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
