@@ -89,19 +89,6 @@ fn a_client_that_goes_at_the_password_prompt_leaves_nothing() {
 }
 
 #[test]
-fn what_a_client_sends_before_its_end_is_still_done() {
-    world(|world| {
-        let _daemon = world.serve("");
-        let mut peer = Peer::log_in(ALICE);
-        peer.send("echo done >/tmp/last; exit 5\r");
-        peer.finish();
-        let line = world.audit.wait("session-closed");
-        assert_eq!(field(&line, "status"), Some("5"), "{line}");
-        assert_eq!(fs::read_to_string("/tmp/last").unwrap(), "done\n");
-    });
-}
-
-#[test]
 fn an_exit_closes_the_connection_in_order_and_at_once() {
     world(|world| {
         let daemon = world.serve("");
