@@ -42,7 +42,8 @@ pub trait Client {
 
 /// The terminal's end.
 pub trait Terminal {
-    /// Reads output, or a change of the terminal's state.
+    /// Reads output, or a change of the terminal's state, which alone is found with
+    /// an empty buffer.
     ///
     /// # Errors
     /// `EIO` when no follower is open.

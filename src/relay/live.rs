@@ -19,8 +19,6 @@ use crate::wire::window;
 pub(super) const TURN: usize = 64 * 1024;
 /// One read of a terminal gives no more than this; less room is not worth a call.
 const TERMINAL_READ: usize = 4096;
-/// A read that gave less than this has emptied the terminal (tty(4) keeps 4 KiB).
-const SHORT_READ: usize = 1024;
 /// Reads of the terminal in one turn: it may change its state faster than we read.
 const READS: usize = 64;
 /// What a terminal can hold when its session ends: the kernel's buffer limit of
@@ -163,6 +161,14 @@ pub(super) struct Live<T> {
     pub(super) bytes_in: u64,
     last_activity: Instant,
     idle: Duration,
+}
+
+/// Output that a turn has read.
+#[derive(Debug, Default)]
+struct Gathered {
+    filled: usize,
+    /// From here on it is not known yet whether a flush came during the read.
+    doubtful: usize,
 }
 
 /// How far the client's stream has come.
@@ -379,7 +385,10 @@ impl<T: Terminal> Live<T> {
         scratch: &mut Scratch,
         now: Instant,
     ) -> io::Result<()> {
-        client.flush()?;
+        let flush_is_pending = self.pacer.flush_is_pending();
+        if !flush_is_pending {
+            client.flush()?;
+        }
         if !client.outgoing.is_empty() {
             // A flush must be seen even so: it is what makes the waiting output worthless.
             if self.changed {
@@ -392,11 +401,21 @@ impl<T: Terminal> Live<T> {
             return Ok(());
         }
         let filled = self.gather(client, &mut scratch.bytes, false, now);
+        if self.pacer.flush_is_pending() {
+            // It belongs behind the mark.
+            client.outgoing.push(&scratch.bytes[..filled]);
+            return Ok(());
+        }
         client.send(&scratch.bytes[..filled])
     }
 
     /// Reads output until there is none, the room is full or an urgent byte must go
     /// first. Returns how many bytes of `room` are output to be sent.
+    ///
+    /// The kernel looks for a change of state first and for output then, and while it
+    /// does, a flush and what was written behind it may come. So nothing is sent before
+    /// a later read has shown that no flush came meanwhile, and when one came, the last
+    /// output read is kept: it may end in the prompt that the user is waiting for.
     fn gather<C: Client>(
         &mut self,
         client: &mut ClientSide<C>,
@@ -404,25 +423,22 @@ impl<T: Terminal> Live<T> {
         once: bool,
         now: Instant,
     ) -> usize {
-        let mut filled = 0;
+        let mut output = Gathered::default();
         for _ in 0..READS {
             let wanted = (self.readable || self.changed) && !self.output_is_read();
-            if !wanted || room.len() - filled < TERMINAL_READ {
+            let end = output.filled + TERMINAL_READ;
+            if !wanted || room.len() < end {
                 break;
             }
-            match self.terminal.read(&mut room[filled..]) {
+            match self.terminal.read(&mut room[output.filled..end]) {
                 Ok(Packet::Data(count)) => {
-                    filled += count;
-                    // At the end there may be no other event: then it is read until it says so.
-                    self.readable = count >= SHORT_READ || self.output != Output::Flowing;
+                    output.doubtful = output.filled;
+                    output.filled += count;
                     self.changed = false;
                     self.spend(count);
                 }
                 Ok(Packet::Status(bits)) => {
-                    if self.note_status(bits, now) {
-                        filled = 0;
-                        client.outgoing.clear();
-                    }
+                    self.note_status(bits, &mut output, client, room, now);
                     self.readable = true;
                     self.changed = false;
                 }
@@ -432,6 +448,7 @@ impl<T: Terminal> Live<T> {
                     // end only when the session has ended, too.
                     self.readable = false;
                     self.changed = false;
+                    output.doubtful = output.filled;
                     self.all_read();
                 }
             }
@@ -439,22 +456,37 @@ impl<T: Terminal> Live<T> {
                 break;
             }
         }
-        filled
+        if output.doubtful < output.filled
+            && let Ok(Packet::Status(bits)) = self.terminal.read(&mut [])
+        {
+            self.note_status(bits, &mut output, client, room, now);
+        }
+        output.filled
     }
 
-    /// Returns whether the output was flushed: what is not sent yet is worthless.
-    fn note_status(&mut self, bits: u8, now: Instant) -> bool {
+    /// Takes note of what the terminal tells of itself. A flush makes worthless what
+    /// is not sent yet, but for the read that it may have come in the middle of.
+    fn note_status<C: Client>(
+        &mut self,
+        bits: u8,
+        output: &mut Gathered,
+        client: &mut ClientSide<C>,
+        room: &mut [u8],
+        now: Instant,
+    ) {
         if bits & pty::FLOW_CONTROL_OFF != 0 {
             self.pacer.flow_control(FlowControl::Program, now);
         }
         if bits & pty::FLOW_CONTROL_ON != 0 {
             self.pacer.flow_control(FlowControl::Client, now);
         }
-        let flushed = bits & pty::FLUSHED_OUTPUT != 0;
-        if flushed {
+        if bits & pty::FLUSHED_OUTPUT != 0 {
             self.pacer.flush(now);
+            client.outgoing.clear();
+            room.copy_within(output.doubtful..output.filled, 0);
+            output.filled -= output.doubtful;
         }
-        flushed
+        output.doubtful = output.filled;
     }
 
     fn spend(&mut self, count: usize) {

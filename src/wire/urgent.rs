@@ -208,6 +208,11 @@ impl Pacer {
         self.flush.is_some() || self.first_waiting().is_some_and(|w| w.byte != WINDOW && w.due <= now)
     }
 
+    /// Whether what is output now belongs behind a mark that is not sent yet.
+    pub fn flush_is_pending(&self) -> bool {
+        self.flush.is_some()
+    }
+
     /// What the client was last told about flow control.
     pub fn told(&self) -> FlowControl {
         self.told
