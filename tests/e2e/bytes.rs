@@ -179,9 +179,9 @@ fn a_lone_ff_reaches_the_program_at_once() {
             (b"\xffs", " ff 73\n"),
         ] {
             let count = typed.len();
-            // It may not begin with an s: when a message's beginning was passed on, its rest still completes it.
+            // What follows begins with an s: it does not complete what was passed on already.
             peer.send(format!(
-                ":; stty raw -echo; echo G\"\"O; dd bs=1 count={count} 2>&- | od -An -tx1; stty sane\r"
+                "stty raw -echo; echo G\"\"O; dd bs=1 count={count} 2>&- | od -An -tx1; stty sane\r"
             ));
             peer.expect("GO\n");
             let start = Instant::now();
