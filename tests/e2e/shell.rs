@@ -141,12 +141,11 @@ fn the_shell_has_descriptors_0_to_2_and_no_others() {
     world(|world| {
         let _daemon = world.serve("");
         let mut peer = Peer::log_in(ALICE);
-        // 10 is dash's own, its copy of the terminal for job control. (While it makes a
-        // pipeline it has others, so the list goes into a file.)
-        let list = peer.run("ls /proc/$$/fd >/tmp/fds; grep -vx 10 /tmp/fds | tr '\\n' ' '");
-        assert_eq!(list, "0 1 2");
+        // 10 is dash's own, its copy of the terminal for job control. (In a pipeline it would have pipes as well.)
+        let list = peer.run("ls -1 /proc/$$/fd");
+        assert_eq!(list.lines().filter(|&number| number != "10").collect::<Vec<_>>(), ["0", "1", "2"]);
         // ls itself adds the directory it reads, and nothing else is inherited.
-        assert_eq!(peer.run("ls /proc/self/fd | tr '\\n' ' '"), "0 1 2 3");
+        assert_eq!(peer.run("ls -1 /proc/self/fd"), "0\n1\n2\n3");
         let tty = peer.run("tty");
         let links = peer.run("readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2");
         assert_eq!(links, format!("{tty}\n{tty}\n{tty}"));
