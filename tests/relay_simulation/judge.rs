@@ -1,0 +1,297 @@
+//! What the relay may do to the bytes, and what it must: checked at every call.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rlogind::sys::pty::{FLOW_CONTROL_OFF, FLOW_CONTROL_ON, FLUSHED_OUTPUT};
+use rlogind::wire::urgent::{COOKED, FLUSH, FlowControl, RAW, WINDOW};
+use rlogind::wire::window::WindowSize;
+
+/// The most the relay may hold of either direction.
+const HELD: usize = 128 * 1024;
+/// The least time between two urgent bytes, and from the zero byte to the first.
+const GAP: Duration = Duration::from_millis(20);
+/// The quiet behind an unanswered request for the window size.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// A window-size message in the client's stream.
+#[derive(Debug)]
+struct Message {
+    /// Where it begins in [`Judge::input`].
+    start: usize,
+    size: WindowSize,
+    /// It came too slowly: it may count as data.
+    slow: bool,
+}
+
+const MESSAGE: usize = 12;
+
+#[derive(Debug)]
+pub(crate) struct Judge {
+    /// What the client sends in all, its messages among it.
+    input: Vec<u8>,
+    messages: Vec<Message>,
+    /// How far into `input` the terminal may have come with what it got.
+    reached: BTreeSet<usize>,
+    /// The messages up to here cannot be applied any more.
+    applied: usize,
+    /// The client left, perhaps in the middle of a message.
+    pub(crate) cut: bool,
+    pub(crate) handshake: usize,
+    read: usize,
+    pub(crate) to_terminal: u64,
+
+    /// The monitor has made a session.
+    pub(crate) opened: bool,
+    /// The session is over: what the client still sends is read and thrown away.
+    pub(crate) finished: bool,
+    pub(crate) refusal: Vec<u8>,
+    success: Option<Duration>,
+    /// What the terminal gave, and how much of it is sent or was flushed.
+    output: Vec<u8>,
+    next: usize,
+    pub(crate) to_client: u64,
+    pub(crate) last_taken: Duration,
+    /// A flush was reported that the client does not know of.
+    flush_owed: bool,
+    wanted: FlowControl,
+    told: FlowControl,
+    last_urgent: Option<Duration>,
+    last_request: Option<Duration>,
+    requests: usize,
+    pub(crate) urgent: usize,
+    pub(crate) statuses: usize,
+    pub(crate) flushes: usize,
+    /// Reads in this turn: of the client, of the terminal.
+    pub(crate) reads: (usize, usize),
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        Judge {
+            input: Vec::new(),
+            messages: Vec::new(),
+            reached: BTreeSet::from([0]),
+            applied: 0,
+            cut: false,
+            handshake: 0,
+            read: 0,
+            to_terminal: 0,
+            opened: false,
+            finished: false,
+            refusal: Vec::new(),
+            success: None,
+            output: Vec::new(),
+            next: 0,
+            to_client: 0,
+            last_taken: Duration::ZERO,
+            flush_owed: false,
+            wanted: FlowControl::Client,
+            told: FlowControl::Client,
+            last_urgent: None,
+            last_request: None,
+            requests: 0,
+            urgent: 0,
+            statuses: 0,
+            flushes: 0,
+            reads: (0, 0),
+        }
+    }
+}
+
+/// What the client is going to send.
+impl Judge {
+    pub(crate) fn expect_data(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn expect_message(&mut self, bytes: [u8; MESSAGE], size: WindowSize, slow: bool) {
+        self.messages.push(Message { start: self.input.len(), size, slow });
+        self.input.extend_from_slice(&bytes);
+    }
+}
+
+/// From the client to the terminal.
+impl Judge {
+    pub(crate) fn client_read(&mut self, count: usize) {
+        self.read += count;
+        self.reads.0 += 1;
+        assert!(self.reads.0 <= 4, "too many reads of the client in one turn");
+        let session = self.read.saturating_sub(self.handshake);
+        let held = session.saturating_sub(usize::try_from(self.to_terminal).unwrap());
+        let most = HELD + MESSAGE * self.messages.len();
+        assert!(self.finished || held <= most, "{held} bytes of input held");
+    }
+
+    pub(crate) fn terminal_wrote(&mut self, bytes: &[u8]) {
+        self.to_terminal += bytes.len() as u64;
+        let before = std::mem::take(&mut self.reached);
+        for start in before {
+            self.follow(start, bytes);
+        }
+        assert!(!self.reached.is_empty(), "the terminal got what the client did not send there");
+    }
+
+    /// All places in the input that these bytes, read on from `start`, can lead to.
+    fn follow(&mut self, start: usize, bytes: &[u8]) {
+        let mut open = vec![(start, bytes)];
+        while let Some((place, bytes)) = open.pop() {
+            if bytes.is_empty() {
+                self.reached.insert(place);
+                continue;
+            }
+            let index = self.messages.partition_point(|message| message.start < place);
+            let (mut end, mut plain) = (self.input.len(), true);
+            if let Some(message) = self.messages.get(index) {
+                end = message.start;
+                if message.start == place {
+                    open.push((place + MESSAGE, bytes));
+                    end += MESSAGE;
+                    plain = message.slow || self.cut;
+                }
+            }
+            let count = (end - place).min(bytes.len());
+            if plain && count > 0 && self.input[place..place + count] == bytes[..count] {
+                open.push((place + count, &bytes[count..]));
+            }
+        }
+    }
+
+    /// Whether the terminal may have got everything that the client sends.
+    fn input_is_complete(&self) -> bool {
+        self.reached.iter().any(|&start| {
+            let mut place = start;
+            while self.messages.iter().any(|message| message.start == place) {
+                place += MESSAGE;
+            }
+            place == self.input.len()
+        })
+    }
+
+    /// Whether all that arrived of the session's input went to the terminal, or was a message.
+    pub(crate) fn nothing_left_of(&self, arrived: usize) -> bool {
+        let missing = (arrived - self.handshake).checked_sub(usize::try_from(self.to_terminal).unwrap());
+        missing.is_some_and(|bytes| bytes % MESSAGE == 0 && bytes / MESSAGE <= self.messages.len())
+    }
+
+    pub(crate) fn resized(&mut self, size: WindowSize) {
+        let found = self.messages[self.applied..].iter().position(|message| message.size == size);
+        let Some(index) = found else { panic!("{size:?} was not sent, or before what was applied already") };
+        self.applied += index + 1;
+        if self.requests > 0 {
+            self.last_request = None;
+        }
+    }
+}
+
+/// From the terminal to the client.
+impl Judge {
+    pub(crate) fn terminal_read(&mut self, bytes: &[u8]) {
+        self.count_terminal_read();
+        self.output.extend_from_slice(bytes);
+        let held = self.output.len() - self.next;
+        assert!(held <= HELD, "{held} bytes of output held");
+    }
+
+    pub(crate) fn status_read(&mut self, bits: u8) {
+        self.count_terminal_read();
+        self.statuses += 1;
+        if bits & FLUSHED_OUTPUT != 0 {
+            self.flushes += 1;
+            self.flush_owed = true;
+            // What is not sent by now never is.
+            self.next = self.output.len();
+        }
+        if bits & FLOW_CONTROL_OFF != 0 {
+            self.wanted = FlowControl::Program;
+        }
+        if bits & FLOW_CONTROL_ON != 0 {
+            self.wanted = FlowControl::Client;
+        }
+    }
+
+    fn count_terminal_read(&mut self) {
+        self.reads.1 += 1;
+        assert!(self.reads.1 <= 200, "too many reads of the terminal in one turn");
+    }
+
+    /// `bytes` were taken, of `asked` that the relay wanted to write.
+    pub(crate) fn client_wrote(&mut self, bytes: &[u8], asked: usize, now: Duration) {
+        self.last_taken = now;
+        if self.success.is_some() {
+            assert!(!self.flush_owed, "output before the mark of its flush");
+            let due = self.output.get(self.next..self.next + bytes.len());
+            assert!(due == Some(bytes), "the client got what is not the next output");
+            self.next += bytes.len();
+            self.to_client += bytes.len() as u64;
+        } else if self.opened {
+            assert_eq!((bytes, asked), ([0].as_slice(), 1), "the zero byte is not alone");
+            self.success = Some(now);
+        } else {
+            self.refusal.extend_from_slice(bytes);
+        }
+    }
+
+    /// `overtakes`: the client's system has not acknowledged the last urgent byte.
+    pub(crate) fn urgent_sent(&mut self, byte: u8, now: Duration, overtakes: bool) {
+        let Some(success) = self.success else { panic!("urgent data before the zero byte") };
+        let since = now - self.last_urgent.unwrap_or(success);
+        assert!(since >= GAP, "{byte:#x} only {since:?} behind the last one");
+        assert!(!overtakes, "{byte:#x} while the last one is on its way");
+        if byte == WINDOW {
+            self.requests += 1;
+            assert!(self.requests <= 2, "asked for the window size again and again");
+            self.last_request = Some(now);
+        } else {
+            assert_eq!(byte & !(FLUSH | RAW | COOKED), 0, "{byte:#x} is no urgent byte");
+            assert!(self.requests > 0, "{byte:#x} before the first request for the window size");
+            let quiet = self.last_request.is_none_or(|request| now - request >= QUIET);
+            assert!(quiet, "{byte:#x} next to an unanswered request for the window size");
+            self.check_change(byte);
+        }
+        self.last_urgent = Some(now);
+        self.last_taken = now;
+        self.urgent += 1;
+    }
+
+    fn check_change(&mut self, byte: u8) {
+        if byte & FLUSH != 0 {
+            assert!(self.flush_owed, "a flush that was none");
+            self.flush_owed = false;
+        }
+        let mode = match byte & (RAW | COOKED) {
+            0 => return assert_eq!(byte, FLUSH),
+            RAW => FlowControl::Program,
+            COOKED => FlowControl::Client,
+            _ => panic!("both modes at once"),
+        };
+        assert_eq!(mode, self.wanted, "not the terminal's mode");
+        assert_ne!(mode, self.told, "a mode that the client has");
+        self.told = mode;
+    }
+
+    /// Whether something urgent may be waiting for its time.
+    pub(crate) fn urgent_is_pending(&self) -> bool {
+        self.flush_owed || self.told != self.wanted || (self.success.is_some() && self.requests < 2)
+    }
+
+    /// How much the terminal has given so far.
+    pub(crate) fn output_read(&self) -> usize {
+        self.output.len()
+    }
+
+    pub(crate) fn all_output_is_sent(&self) -> bool {
+        self.next == self.output.len()
+    }
+
+    /// Everybody does his part, and nothing more will happen.
+    pub(crate) fn assert_settled(&self, mode: FlowControl) {
+        assert!(self.input_is_complete(), "input is missing");
+        let last = self.messages.iter().rposition(|message| !message.slow).map_or(0, |index| index + 1);
+        assert!(self.applied >= last, "the last window size was not applied");
+        assert!(self.all_output_is_sent(), "output is missing");
+        assert!(!self.flush_owed, "the client does not know of the flush");
+        assert_eq!(self.told, mode, "the client does not have the terminal's mode");
+        assert!(self.requests > 0, "the window size was not asked for");
+    }
+}
