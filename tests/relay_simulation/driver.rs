@@ -14,6 +14,7 @@ use rlogind::relay::connection::{Connection, Outcome, Ready, Turn};
 use crate::kernel::{FakeClient, FakeTerminal, Happening, Kernel};
 use crate::random::Random;
 use crate::script::{self, Answer, Ending, Opening, Script};
+use crate::seen::Seen;
 
 /// Time for a handshake, as in the shipped configuration.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -26,40 +27,6 @@ const LEFT: Duration = Duration::from_secs(2);
 const LAST_OUTPUT: Duration = Duration::from_secs(120);
 const STANDSTILL: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(2);
-
-/// What a run has seen, so that the whole can be held to having seen everything.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Seen {
-    pub(crate) refused: usize,
-    pub(crate) settled: usize,
-    pub(crate) finished: usize,
-    pub(crate) left: usize,
-    pub(crate) stuck: usize,
-    pub(crate) idle: usize,
-    pub(crate) flushes: usize,
-    pub(crate) urgent: usize,
-    pub(crate) bytes: u64,
-}
-
-impl Seen {
-    pub(crate) fn add(&mut self, other: Seen) {
-        self.refused += other.refused;
-        self.settled += other.settled;
-        self.finished += other.finished;
-        self.left += other.left;
-        self.stuck += other.stuck;
-        self.idle += other.idle;
-        self.flushes += other.flushes;
-        self.urgent += other.urgent;
-        self.bytes += other.bytes;
-    }
-
-    pub(crate) fn has_everything(&self) -> bool {
-        let Seen { refused, settled, finished, left, stuck, idle, flushes, urgent, bytes } = *self;
-        [refused, settled, finished, left, stuck, idle, flushes, urgent].iter().all(|&count| count > 0)
-            && bytes > 1 << 20
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 enum Message {
@@ -135,7 +102,7 @@ impl Run {
         (run, kernel)
     }
 
-    pub(crate) fn to_the_end(mut self, scratch: &mut Scratch) -> Seen {
+    pub(crate) fn play(mut self, scratch: &mut Scratch) -> Seen {
         for _ in 0..100_000 {
             if !self.sleep() {
                 self.quiet();

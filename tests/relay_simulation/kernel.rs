@@ -119,9 +119,12 @@ impl Kernel {
     }
 
     fn happen(&mut self, what: Happening) {
-        self.note(|| match &what {
-            Happening::Arrives(bytes) => format!("  * {} bytes arrive", bytes.len()),
-            other => format!("  * {other:?}"),
+        self.note(|| {
+            if let Happening::Arrives(bytes) = &what {
+                format!("  * {} bytes arrive", bytes.len())
+            } else {
+                format!("  * {what:?}")
+            }
         });
         match what {
             Happening::Arrives(bytes) => self.socket.arrive(&bytes),

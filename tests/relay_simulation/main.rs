@@ -23,12 +23,14 @@ mod kernel;
 mod pty;
 mod random;
 mod script;
+mod seen;
 mod socket;
 
 use std::panic::{self, AssertUnwindSafe};
 
-use driver::{Run, Seen};
+use driver::Run;
 use rlogind::relay::Scratch;
+use seen::Seen;
 
 /// As many as take a few seconds without optimisation.
 const RUNS: u64 = 3_000;
@@ -42,7 +44,7 @@ fn variable(name: &str) -> Option<u64> {
 /// Runs a seed once more, for its steps; returns what it failed of.
 fn replay(seed: u64) -> (String, Vec<String>) {
     let (run, kernel) = Run::new(seed, true);
-    let result = panic::catch_unwind(AssertUnwindSafe(|| run.to_the_end(&mut Scratch::default())));
+    let result = panic::catch_unwind(AssertUnwindSafe(|| run.play(&mut Scratch::default())));
     let failure = match result {
         Ok(seen) => format!("it passed: {seen:?}"),
         Err(panic) => match panic.downcast::<String>() {
@@ -69,7 +71,7 @@ fn a_connection_keeps_its_promises_whatever_its_ends_do() {
     let mut scratch = Scratch::default();
     let mut seen = Seen::default();
     for seed in 0..variable("RLOGIND_SIM_RUNS").unwrap_or(RUNS) {
-        let run = AssertUnwindSafe(|| Run::new(seed, false).0.to_the_end(&mut scratch));
+        let run = AssertUnwindSafe(|| Run::new(seed, false).0.play(&mut scratch));
         match panic::catch_unwind(run) {
             Ok(one) => seen.add(one),
             Err(_) => {

@@ -70,7 +70,7 @@ impl Pty {
 
     /// What epoll_wait(2) reports, if anything.
     pub(crate) fn event(&mut self) -> Option<Ready> {
-        std::mem::take(&mut self.woken).then(|| Ready {
+        std::mem::take(&mut self.woken).then_some(Ready {
             readable: !self.ready.is_empty() || self.status != 0,
             writable: self.pending < self.capacity,
             hung_up: !self.open,

@@ -55,7 +55,7 @@ impl Socket {
 
     /// What epoll_wait(2) reports, if anything.
     pub(crate) fn event(&mut self) -> Option<Ready> {
-        std::mem::take(&mut self.woken).then(|| Ready {
+        std::mem::take(&mut self.woken).then_some(Ready {
             readable: self.unread() > 0 || self.left || self.broken,
             writable: self.is_writable(),
             hung_up: self.left || self.broken,
