@@ -54,6 +54,10 @@ pub(crate) struct Judge {
     pub(crate) last_taken: Duration,
     /// A flush was reported that the client does not know of.
     flush_owed: bool,
+    /// Where the last read begins, as long as no later look has found that no flush came during it.
+    doubtful: usize,
+    /// From here on the output came behind a flush that is not told of yet.
+    untold: Option<usize>,
     wanted: FlowControl,
     told: FlowControl,
     last_urgent: Option<Duration>,
@@ -86,6 +90,8 @@ impl Default for Judge {
             to_client: 0,
             last_taken: Duration::ZERO,
             flush_owed: false,
+            doubtful: 0,
+            untold: None,
             wanted: FlowControl::Client,
             told: FlowControl::Client,
             last_urgent: None,
@@ -186,8 +192,13 @@ impl Judge {
 
 /// From the terminal to the client.
 impl Judge {
-    pub(crate) fn terminal_read(&mut self, bytes: &[u8]) {
+    /// `behind` of the bytes were written behind a flush that is not told of yet.
+    pub(crate) fn terminal_read(&mut self, bytes: &[u8], behind: usize) {
         self.count_terminal_read();
+        self.doubtful = self.output.len();
+        if behind > 0 {
+            self.untold.get_or_insert(self.output.len() + bytes.len() - behind);
+        }
         self.output.extend_from_slice(bytes);
         let held = self.output.len() - self.next;
         assert!(held <= HELD, "{held} bytes of output held");
@@ -199,15 +210,23 @@ impl Judge {
         if bits & FLUSHED_OUTPUT != 0 {
             self.flushes += 1;
             self.flush_owed = true;
-            // What is not sent by now never is.
-            self.next = self.output.len();
+            // What is not sent by now never is, but for the read it may have come in the middle of.
+            self.next = self.next.max(self.doubtful);
+            let kept = self.untold.take().is_none_or(|behind| self.next <= behind);
+            assert!(kept, "output that came behind a flush is dropped");
         }
+        self.doubtful = self.output.len();
         if bits & FLOW_CONTROL_OFF != 0 {
             self.wanted = FlowControl::Program;
         }
         if bits & FLOW_CONTROL_ON != 0 {
             self.wanted = FlowControl::Client;
         }
+    }
+
+    /// A look at the terminal found neither output nor a status.
+    pub(crate) fn terminal_silent(&mut self) {
+        self.doubtful = self.output.len();
     }
 
     fn count_terminal_read(&mut self) {
@@ -223,6 +242,7 @@ impl Judge {
             let due = self.output.get(self.next..self.next + bytes.len());
             assert!(due == Some(bytes), "the client got what is not the next output");
             self.next += bytes.len();
+            assert!(self.untold.is_none_or(|behind| self.next <= behind), "output sent ahead of its flush");
             self.to_client += bytes.len() as u64;
         } else if self.opened {
             assert_eq!((bytes, asked), ([0].as_slice(), 1), "the zero byte is not alone");

@@ -224,7 +224,7 @@ impl Kernel {
         match &result {
             Ok(Packet::Data(count)) => {
                 self.progress += 1;
-                self.judge.terminal_read(&buffer[..*count]);
+                self.judge.terminal_read(&buffer[..*count], self.pty.behind);
                 if self.pty.has_backlog() {
                     let delay = self.random.micros(0, 300);
                     self.plan(delay, Happening::WorkerRuns);
@@ -234,7 +234,7 @@ impl Kernel {
                 self.progress += 1;
                 self.judge.status_read(*bits);
             }
-            Err(_) => {}
+            Err(_) => self.judge.terminal_silent(),
         }
         result
     }

@@ -39,6 +39,8 @@ pub(crate) struct Pty {
     pub(crate) mode: FlowControl,
     open: bool,
     pub(crate) flushes: usize,
+    /// How many bytes of the last read were written behind a flush that came during it.
+    pub(crate) behind: usize,
     /// So many more changes of mode come faster than the relay reads them.
     pub(crate) storm: usize,
     /// Input that no program has read, and how much the kernel keeps.
@@ -60,6 +62,7 @@ impl Pty {
             mode: FlowControl::Client,
             open: true,
             flushes: 0,
+            behind: 0,
             storm: 0,
             pending: 0,
             capacity: random.size(20_000) + 200,
@@ -178,6 +181,16 @@ impl Pty {
         if self.ready.is_empty() {
             return Err(if self.open { ErrorKind::WouldBlock.into() } else { Errno::EIO.into() });
         }
+        // It has found no change of state; while it goes on to the output, one comes.
+        let behind = if self.open && self.ready.len() + 40 < buffer.len() && random.one_in(30) {
+            let before = self.ready.len();
+            self.program_flushes();
+            self.program_writes(random.between(1, 40));
+            self.ready.len() - before
+        } else {
+            0
+        };
+        self.behind = behind;
         let count = self.ready.len().min(buffer.len());
         buffer[..count].copy_from_slice(output(self.ready.start..self.ready.start + count));
         self.ready.start += count;
