@@ -10,8 +10,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::client_side::ClientSide;
 use super::ends::{Client, Terminal};
-use super::live::{ClientSide, Fate, Live, Scratch};
+use super::live::{Fate, Live, Scratch};
 use crate::ipc::CloseCause;
 use crate::wire::answer;
 use crate::wire::handshake::{self, Handshake, Progress};

@@ -7,6 +7,7 @@
 //! happens.
 
 pub mod admission;
+mod client_side;
 pub mod connection;
 pub mod ends;
 mod live;
