@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::audit::event::{LoginEvent, SessionEnd, Via};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::sys::channel::{Channel, Received};
 use crate::sys::memory_file;
 
@@ -31,6 +31,8 @@ pub struct ConnectionId(pub u64);
 pub enum ToRelay {
     /// The first message: what to serve. The listeners come with it.
     Setup(RelaySetup),
+    /// The configuration was read again: these hold from now on.
+    Limits(RelayLimits),
     /// The session is there; its PTY's leader comes with the message.
     Opened(ConnectionId),
     /// There will be no session; the client is told why.
@@ -50,6 +52,13 @@ pub struct RelaySetup {
     pub uid: u32,
     /// The group id to become.
     pub gid: u32,
+    /// How much and how long.
+    pub limits: RelayLimits,
+}
+
+/// What of `[limits]` the relay keeps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RelayLimits {
     /// Live connections in all.
     pub sessions: u32,
     /// Live connections of one source.
@@ -58,6 +67,13 @@ pub struct RelaySetup {
     pub handshake: Duration,
     /// Close a session after so long without a byte; zero: never.
     pub idle: Duration,
+}
+
+impl From<&Limits> for RelayLimits {
+    fn from(limits: &Limits) -> Self {
+        let Limits { sessions, per_source, handshake, idle, .. } = *limits;
+        RelayLimits { sessions, per_source, handshake, idle }
+    }
 }
 
 /// Relay to monitor.

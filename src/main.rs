@@ -56,17 +56,15 @@ fn serve(args: Serve) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error),
     };
-    if !args.listen.is_empty() {
+    let listen_is_fixed = !args.listen.is_empty();
+    if listen_is_fixed {
         config.listen = args.listen;
     }
-    let config_path = match &source {
-        Source::File(path) => Some(absolute(path)),
-        Source::BuiltIn => None,
-    };
     let options = Options {
         config,
         source: source.to_string(),
-        config_path,
+        config_path: args.config.path().map(absolute),
+        listen_is_fixed,
         stderr: args.stderr,
         daemon: args.daemon.then_some(args.pid_file.as_deref().map(absolute)),
     };

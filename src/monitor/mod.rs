@@ -58,8 +58,10 @@ pub struct Options {
     pub config: Config,
     /// The file it came from, or what stands for it in the log.
     pub source: String,
-    /// Reads the configuration again, flags included.
+    /// The file that was named, to read it again.
     pub config_path: Option<PathBuf>,
+    /// The addresses were given on the command line, whatever the file says.
+    pub listen_is_fixed: bool,
     /// Audit lines also go to standard error.
     pub stderr: bool,
     /// Go into the background; write the process id to that file.
@@ -70,20 +72,20 @@ pub struct Options {
 ///
 /// # Errors
 /// What keeps it from serving, in words for the administrator.
-pub fn run(options: Options) -> Result<(), Error> {
+pub fn run(mut options: Options) -> Result<(), Error> {
     if !Uid::effective().is_root() {
         return Err(Error("only root can serve logins".to_owned()));
     }
     process::close_on_exec_all();
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    let mut config = options.config;
+    let config = &mut options.config;
     let mut warnings = Vec::new();
     let (service, warning) = pam_service(&config.login.pam_service);
     config.login.pam_service = service;
     warnings.extend(warning);
     let (account, warning) = startup::relay_account(&config.user)?;
     warnings.extend(warning);
-    let scratch = startup::run_directory(&config)?;
+    let scratch = startup::run_directory(config)?;
     let listeners = startup::listen(&config.listen)?;
     let pid_file = match &options.daemon {
         Some(pid_file) => startup::detach(pid_file.as_deref())?,
@@ -97,8 +99,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     }
     let failed = |error: io::Error| Error(format!("cannot start: {error}"));
     let relay = RelayParts { account, scratch, listeners };
-    let mut monitor =
-        Monitor::new(config, options.source, options.config_path, relay, log).map_err(failed)?;
+    let mut monitor = Monitor::new(options, relay, log).map_err(failed)?;
     let cause = monitor.serve(now).map_err(|error| Error(format!("cannot go on: {error}")))?;
     monitor.log.write(&Event::Stopped { cause }, Instant::now());
     monitor.log.finish(LOG_PATIENCE);
@@ -118,6 +119,7 @@ struct Monitor {
     config: Config,
     source: String,
     config_path: Option<PathBuf>,
+    listen_is_fixed: bool,
     shared: OwnedFd,
     descriptors: DescriptorLimit,
     log: Log,

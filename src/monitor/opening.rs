@@ -86,6 +86,15 @@ impl Monitor {
 
     /// What can be said of a client before it costs a process.
     fn permit(&self, client: &OwnedFd, peer: SocketAddr, fields: &HandshakeFields) -> Result<(), Refusal> {
+        // A relay that was taken over could connect to a trusted host by itself and
+        // call that a client; but it cannot do so from a port of ours.
+        if !socket::local_port(client.as_fd()).is_ok_and(|port| self.serves(port)) {
+            return Err(Refusal::of(
+                peer,
+                "Permission denied",
+                "the connection did not come through a listener",
+            ));
+        }
         if socket::has_ip_options(client.as_fd()).unwrap_or(true) {
             return Err(Refusal::of(peer, "Permission denied", "the connection carries IP options"));
         }
@@ -99,6 +108,10 @@ impl Monitor {
         Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
             .map(|_| ())
             .map_err(|refusal| Refusal::of(peer, refusal.message(), refusal.to_string()))
+    }
+
+    fn serves(&self, port: u16) -> bool {
+        self.config.listen.iter().any(|address| address.port() == port)
     }
 
     fn start_process(&self, start: SessionStart, follower: OwnedFd) -> io::Result<(Process, SessionLink)> {

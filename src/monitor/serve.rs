@@ -4,18 +4,14 @@ use super::session::Stage;
 use super::*;
 use crate::audit::event::LoginEvent;
 use crate::ipc::CloseCause;
+use crate::records::{self, Sitting};
 
 /// Messages taken from one process in one turn.
 const MESSAGES: usize = 64;
 
 impl Monitor {
-    pub(super) fn new(
-        config: Config,
-        source: String,
-        config_path: Option<PathBuf>,
-        parts: RelayParts,
-        log: Log,
-    ) -> io::Result<Monitor> {
+    pub(super) fn new(options: Options, parts: RelayParts, log: Log) -> io::Result<Monitor> {
+        let Options { config, source, config_path, listen_is_fixed, .. } = options;
         let poll = Poll::new()?;
         let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
         let signals = process::receive_signals(&signals)?;
@@ -32,6 +28,7 @@ impl Monitor {
             config,
             source,
             config_path,
+            listen_is_fixed,
             shared,
             descriptors,
             log,
@@ -118,15 +115,11 @@ impl Monitor {
         let process = Process::start_role(RELAY_ROLE, theirs)?;
         let mut link = RelayLink::new(ours);
         link.set_nonblocking()?;
-        let limits = &self.config.limits;
         let setup = RelaySetup {
             scratch: self.parts.scratch.clone(),
             uid: self.parts.account.uid,
             gid: self.parts.account.gid,
-            sessions: limits.sessions,
-            per_source: limits.per_source,
-            handshake: limits.handshake,
-            idle: limits.idle,
+            limits: (&self.config.limits).into(),
         };
         let listeners = self.parts.listeners.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>()?;
         link.send(&ToRelay::Setup(setup), listeners)?;
@@ -155,26 +148,38 @@ impl Monitor {
 
     /// Reads the configuration again. A bad one changes nothing.
     fn reload(&mut self, now: Instant) {
-        let Some(path) = self.config_path.clone() else { return };
-        let outcome = config::load(&path).map_err(|error| error.to_string()).and_then(|mut config| {
-            // The listeners are open, and so is the relay: those keys need a restart.
-            config.listen.clone_from(&self.config.listen);
-            config.user.clone_from(&self.config.user);
-            config.control.clone_from(&self.config.control);
-            config.login.pam_service = pam_service(&config.login.pam_service).0;
-            let shared = Shared { config: config.clone(), source: self.source.clone() };
-            shared.store().map(|file| (config, file)).map_err(|error| error.to_string())
-        });
-        let path = path.display().to_string();
-        let event = match outcome {
-            Ok((config, shared)) => {
-                self.config = config;
-                self.shared = shared;
-                Event::ConfigRead { path }
+        let event = match self.read_again(now) {
+            Ok(source) => {
+                let limits = ToRelay::Limits((&self.config.limits).into());
+                self.tell_relay(&limits, Vec::new());
+                Event::ConfigRead { path: source }
             }
-            Err(error) => Event::ConfigRefused { path, error },
+            Err(error) => Event::ConfigRefused { path: self.source.clone(), error },
         };
         self.log.write(&event, now);
+    }
+
+    fn read_again(&mut self, now: Instant) -> Result<String, String> {
+        let loaded = config::load_default_or(self.config_path.as_deref());
+        let (mut config, source) = loaded.map_err(|error| error.to_string())?;
+        let source = source.to_string();
+        let (service, warning) = pam_service(&config.login.pam_service);
+        config.login.pam_service = service;
+        // The sockets are open and the relay has its account.
+        if config.listen != self.config.listen && !self.listen_is_fixed || config.user != self.config.user {
+            let text = "a changed listen or user counts from the next start on".to_owned();
+            self.log.write(&Event::Warning { text }, now);
+        }
+        config.listen.clone_from(&self.config.listen);
+        config.user.clone_from(&self.config.user);
+        let shared = Shared { config: config.clone(), source: source.clone() };
+        self.shared = shared.store().map_err(|error| error.to_string())?;
+        self.config = config;
+        self.source.clone_from(&source);
+        if let Some(text) = warning {
+            self.log.write(&Event::Warning { text }, now);
+        }
+        Ok(source)
     }
 
     fn stop(&mut self, cause: &str, now: Instant) {
@@ -375,6 +380,17 @@ impl Monitor {
         session.ended = Some((now, end));
         session.deadline = None;
         session.ends = None;
+        if let (Stage::Open { user, .. }, None) = (&session.stage, session.finished) {
+            // It was killed and could not close the records itself.
+            let sitting = Sitting {
+                line: &session.tty,
+                user,
+                host: "",
+                address: session.peer.ip(),
+                pid: session.process.id(),
+            };
+            records::logout(self.config.audit.records, &sitting, records::now());
+        }
         let registry = self.poll.registry();
         let _ = registry.deregister(&mut SourceFd(&session.link.as_raw_fd()));
         let _ = registry.deregister(&mut SourceFd(&session.process.as_raw_fd()));

@@ -38,6 +38,11 @@ impl Admission {
         Admission { sessions, per_source, live: 0, sources: HashMap::new() }
     }
 
+    /// Sets other limits; who is in stays in.
+    pub fn set_limits(&mut self, sessions: u32, per_source: u32) {
+        (self.sessions, self.per_source) = (sessions, per_source);
+    }
+
     /// Counts a connection in.
     ///
     /// # Errors

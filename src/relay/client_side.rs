@@ -14,6 +14,8 @@ pub(super) struct ClientSide<C> {
     pub(super) writable: bool,
     /// The kernel has the end of the client's stream: a short read is not the last.
     pub(super) hung_up: bool,
+    /// The client has sent urgent data, which no client of this protocol does.
+    pub(super) sent_urgent: bool,
     pub(super) outgoing: Queue,
     pub(super) bytes_out: u64,
 }
@@ -21,7 +23,15 @@ pub(super) struct ClientSide<C> {
 impl<C: Client> ClientSide<C> {
     pub(super) fn new(io: C) -> Self {
         let outgoing = Queue::default();
-        ClientSide { io, readable: true, writable: true, hung_up: false, outgoing, bytes_out: 0 }
+        ClientSide {
+            io,
+            readable: true,
+            writable: true,
+            hung_up: false,
+            sent_urgent: false,
+            outgoing,
+            bytes_out: 0,
+        }
     }
 
     /// Reads once; `None` when there is nothing now.
@@ -32,8 +42,9 @@ impl<C: Client> ClientSide<C> {
         match self.io.read(buffer) {
             Ok(count) => {
                 // A short read has emptied the socket, and the next byte makes a new
-                // event; but the end of the stream may have made its event already.
-                self.readable = count == buffer.len() || self.hung_up;
+                // event; but the end of the stream may have made its event already, and
+                // at an urgent byte of the client's a read stops short.
+                self.readable = count == buffer.len() || self.hung_up || self.sent_urgent;
                 Ok(Some(count))
             }
             Err(error) if is_not_now(&error) => {

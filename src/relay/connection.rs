@@ -58,7 +58,7 @@ pub enum Outcome {
     /// The handshake was refused, or did not come; for the log.
     Refused(String),
     /// The session's part is over (the connection may linger).
-    Finished,
+    Finished(CloseCause),
     /// The connection is at its end: drop it. The cause counts while there is a session.
     Gone(CloseCause),
 }
@@ -83,7 +83,7 @@ pub struct Ready {
     pub writable: bool,
     /// The client sent its end of stream, or the connection broke.
     pub hung_up: bool,
-    /// The terminal has a change of state to tell.
+    /// The terminal has a change of state to tell; the client sent urgent data.
     pub changed: bool,
 }
 
@@ -119,6 +119,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         self.client.readable |= ready.readable || ready.hung_up;
         self.client.writable |= ready.writable;
         self.client.hung_up |= ready.hung_up;
+        self.client.sent_urgent |= ready.changed;
     }
 
     /// Notes what the event loop learned of the terminal's end.
@@ -200,10 +201,18 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             }
             Phase::Live(live) => match live.turn(&mut self.client, scratch, now)? {
                 Fate::Lives => Ok(Outcome::None),
+                Fate::Gone(CloseCause::Idle) => {
+                    // A client that does not take its output would not read this either.
+                    if self.client.outgoing.is_empty() {
+                        self.client.send(&answer::refusal("Idle for too long", false))?;
+                    }
+                    self.close(now);
+                    Ok(Outcome::Finished(CloseCause::Idle))
+                }
                 Fate::Gone(cause) => Ok(Outcome::Gone(cause)),
                 Fate::Finished => {
                     self.close(now);
-                    Ok(Outcome::Finished)
+                    Ok(Outcome::Finished(CloseCause::Ended))
                 }
             },
             Phase::Closing { .. } => self.linger(scratch, now),

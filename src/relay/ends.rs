@@ -73,7 +73,11 @@ impl WatchedClient {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub fn new(mut stream: TcpStream, registry: &Rc<Registry>, token: Token) -> io::Result<Self> {
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        registry.register(
+            &mut stream,
+            token,
+            Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY,
+        )?;
         Ok(WatchedClient { stream, registry: Rc::clone(registry) })
     }
 

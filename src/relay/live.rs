@@ -32,6 +32,9 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 const LAST_OUTPUT_TIME: Duration = Duration::from_secs(120);
 /// How long input of a client that has gone is offered to the terminal.
 const LAST_INPUT_TIME: Duration = Duration::from_secs(2);
+/// How long a program has for that input before the terminal hangs up: the hang-up
+/// throws away what it has not read yet.
+const LAST_INPUT_GRACE: Duration = Duration::from_millis(250);
 
 /// Room for one turn's bytes, shared by all sessions.
 #[derive(Debug)]
@@ -84,6 +87,8 @@ enum Input {
     Ending(Instant),
     /// Everything is read; it is still offered until then.
     Read(Instant),
+    /// The terminal has everything; its program has until then to read it.
+    Delivered(Instant),
 }
 
 /// How far the terminal's output has come.
@@ -221,7 +226,10 @@ impl<T: Terminal> Live<T> {
                     self.window.finish(decoded);
                     self.input = Input::Read(self.input_deadline().unwrap_or(now + LAST_INPUT_TIME));
                 }
-                Some(count) => self.decode(&bytes[..count], decoded, now),
+                Some(count) => {
+                    self.decode(&bytes[..count], decoded, now);
+                    bytes[..count].fill(0);
+                }
                 None => {}
             }
         }
@@ -230,17 +238,24 @@ impl<T: Terminal> Live<T> {
             self.window.release(now, decoded);
         }
         self.write_or_keep(decoded);
+        // What is typed before somebody is logged in is a password.
+        decoded.fill(0);
+        if let Input::Read(latest) = self.input
+            && self.to_terminal.is_empty()
+        {
+            self.input = Input::Delivered(latest.min(now + LAST_INPUT_GRACE));
+        }
         Ok(())
     }
 
     fn input_is_read(&self) -> bool {
-        matches!(self.input, Input::Read(_))
+        matches!(self.input, Input::Read(_) | Input::Delivered(_))
     }
 
     fn input_deadline(&self) -> Option<Instant> {
         match self.input {
             Input::Flowing => None,
-            Input::Ending(latest) | Input::Read(latest) => Some(latest),
+            Input::Ending(latest) | Input::Read(latest) | Input::Delivered(latest) => Some(latest),
         }
     }
 
@@ -271,6 +286,11 @@ impl<T: Terminal> Live<T> {
 
     fn write_terminal(&mut self, bytes: &[u8]) -> usize {
         match self.terminal.write(bytes) {
+            // No kernel does that; if one did, this would not end.
+            Ok(0) => {
+                self.writable = false;
+                0
+            }
             Ok(count) => {
                 self.bytes_in += count as u64;
                 count
@@ -458,10 +478,7 @@ impl<T: Terminal> Live<T> {
     }
 
     fn fate<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> Fate {
-        let all_offered = self.input_is_read() && self.to_terminal.is_empty();
-        if (all_offered || self.input_deadline().is_some_and(|latest| latest <= now))
-            && self.output == Output::Flowing
-        {
+        if self.output == Output::Flowing && self.input_deadline().is_some_and(|latest| latest <= now) {
             return Fate::Gone(CloseCause::ClientLeft);
         }
         match self.output {

@@ -29,7 +29,8 @@ use nix::unistd::{Gid, Uid};
 
 use crate::audit::event::Via;
 use crate::ipc::{
-    CloseCause, ConnectionId, FromRelay, HandshakeFields, Incoming, RelayEnd, RelaySetup, ToRelay,
+    CloseCause, ConnectionId, FromRelay, HandshakeFields, Incoming, RelayEnd, RelayLimits, RelaySetup,
+    ToRelay,
 };
 use crate::sys::channel::Channel;
 use crate::sys::pty::Leader;
@@ -126,7 +127,7 @@ struct Relay {
     registry: Rc<Registry>,
     link: RelayEnd,
     monitor_ready: bool,
-    setup: RelaySetup,
+    limits: RelayLimits,
     listeners: Vec<Listener>,
     accept_again: Option<Instant>,
     connections: HashMap<ConnectionId, Entry>,
@@ -156,8 +157,8 @@ impl Relay {
             registry,
             link,
             monitor_ready: true,
-            admission: Admission::new(setup.sessions, setup.per_source),
-            setup,
+            admission: Admission::new(setup.limits.sessions, setup.limits.per_source),
+            limits: setup.limits,
             listeners: watched,
             accept_again: None,
             connections: HashMap::new(),
@@ -263,9 +264,13 @@ impl Relay {
     fn obey(&mut self, message: ToRelay, mut descriptors: Vec<OwnedFd>, now: Instant) -> io::Result<()> {
         let id = match message {
             ToRelay::Setup(_) => return Err(io::Error::other("set up twice")),
-            ToRelay::Stop => {
-                self.stop();
+            ToRelay::Limits(limits) => {
+                self.admission.set_limits(limits.sessions, limits.per_source);
+                self.limits = limits;
                 return Ok(());
+            }
+            ToRelay::Stop => {
+                return self.stop();
             }
             ToRelay::Opened(id) | ToRelay::Refused(id, _) | ToRelay::Ended(id) => id,
         };
@@ -286,18 +291,22 @@ impl Relay {
                 entry.connection.refuse(&text, now);
             }
             ToRelay::Ended(_) => entry.connection.session_ended(now),
-            ToRelay::Setup(_) | ToRelay::Stop => {}
+            ToRelay::Setup(_) | ToRelay::Limits(_) | ToRelay::Stop => {}
         }
         enqueue(&mut self.turns, id, entry);
         Ok(())
     }
 
     /// Accepts no more; who has no session yet gets none.
-    fn stop(&mut self) {
+    fn stop(&mut self) -> io::Result<()> {
         for mut listener in self.listeners.drain(..) {
             let _ = self.registry.deregister(&mut listener.socket);
         }
-        self.connections.retain(|_, entry| entry.connection.has_session());
+        let waiting = self.connections.iter().filter(|(_, entry)| !entry.connection.has_session());
+        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.forget(id, CloseCause::Ended)?;
+        }
+        Ok(())
     }
 
     fn accept(&mut self, now: Instant) -> io::Result<()> {
@@ -353,7 +362,7 @@ impl Relay {
             }
         };
         let connection = if admitted.is_ok() {
-            Connection::new(client, self.setup.handshake, self.setup.idle, now)
+            Connection::new(client, self.limits.handshake, self.limits.idle, now)
         } else {
             self.refused += 1;
             Connection::refused(client, "Try again", now)
@@ -375,7 +384,7 @@ impl Relay {
             Outcome::Refused(reason) => {
                 self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
             }
-            Outcome::Finished => report_closed(&mut self.link, id, entry, CloseCause::Ended)?,
+            Outcome::Finished(cause) => report_closed(&mut self.link, id, entry, cause)?,
             Outcome::Gone(cause) => return self.forget(id, cause),
         }
         if turn.again {

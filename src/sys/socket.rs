@@ -69,6 +69,19 @@ pub fn peer(socket: BorrowedFd) -> io::Result<SocketAddr> {
     }
 }
 
+/// The port on our side of a connection.
+///
+/// # Errors
+/// When this is no TCP socket.
+pub fn local_port(socket: BorrowedFd) -> io::Result<u16> {
+    let address = socket::getsockname::<SockaddrStorage>(socket.as_raw_fd())?;
+    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Ok(v4.port()),
+        (_, Some(v6)) => Ok(v6.port()),
+        (None, None) => Err(Errno::EAFNOSUPPORT.into()),
+    }
+}
+
 /// An IPv4 address that came through an IPv6 socket, as the IPv4 address it is.
 #[must_use]
 pub fn canonical(address: SocketAddr) -> SocketAddr {

@@ -388,7 +388,11 @@ impl Run {
                 assert!(timed_out || other.contains(&self.script.opening), "refused without a reason");
                 self.closing_since = Some(now);
             }
-            Outcome::Finished => self.finished(now),
+            Outcome::Finished(CloseCause::Idle) => self.idled(now),
+            Outcome::Finished(cause) => {
+                assert_eq!(cause, CloseCause::Ended, "finished otherwise than by the session's end");
+                self.finished(now);
+            }
             Outcome::Gone(cause) => {
                 self.gone(cause, now);
                 return true;
@@ -413,6 +417,17 @@ impl Run {
         self.seen.finished += 1;
     }
 
+    /// Hung up for being idle; what is left of the connection is closed in order.
+    fn idled(&mut self, now: Duration) {
+        assert!(!self.script.idle.is_zero() && now >= self.moved_at + self.script.idle, "not idle yet");
+        assert!(now <= self.moved_at + self.script.idle + LATENESS * 2, "idle for longer");
+        self.seen.idle += 1;
+        self.kernel().judge.finished = true;
+        self.finished_at = Some(now);
+        self.closing_since = Some(now);
+        self.live = false;
+    }
+
     fn gone(&mut self, cause: CloseCause, now: Duration) {
         let kernel = self.kernel.borrow();
         match cause {
@@ -426,14 +441,7 @@ impl Run {
                 assert!(!whole || kernel.judge.nothing_left_of(kernel.socket.arrived()), "input is missing");
                 self.seen.left += 1;
             }
-            CloseCause::Idle => {
-                assert!(
-                    !self.script.idle.is_zero() && now >= self.moved_at + self.script.idle,
-                    "not idle yet"
-                );
-                assert!(now <= self.moved_at + self.script.idle + LATENESS * 2, "idle for longer");
-                self.seen.idle += 1;
-            }
+            CloseCause::Idle => panic!("the connection is dropped instead of closed"),
             CloseCause::Stuck if self.opening_since.is_some() && !kernel.judge.opened => {
                 assert!(self.opening_since.is_some_and(|since| now >= since + OPENING));
                 self.seen.stuck += 1;
@@ -492,6 +500,6 @@ fn show(ready: Ready) -> String {
 fn name(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Open(_) => "Open".to_owned(),
-        Outcome::None | Outcome::Refused(_) | Outcome::Finished | Outcome::Gone(_) => format!("{outcome:?}"),
+        Outcome::None | Outcome::Refused(_) | Outcome::Finished(_) | Outcome::Gone(_) => format!("{outcome:?}"),
     }
 }

@@ -7,6 +7,8 @@ use rlogind::sys::pty::{FLOW_CONTROL_OFF, FLOW_CONTROL_ON, FLUSHED_OUTPUT};
 use rlogind::wire::urgent::{COOKED, FLUSH, FlowControl, RAW, WINDOW};
 use rlogind::wire::window::WindowSize;
 
+/// What a client that is hung up for being idle is told.
+const FAREWELL: &[u8] = b"rlogind: Idle for too long.\r\n";
 /// The most the relay may hold of either direction.
 const HELD: usize = 128 * 1024;
 /// The least time between two urgent bytes, and from the zero byte to the first.
@@ -54,6 +56,8 @@ pub(crate) struct Judge {
     pub(crate) last_taken: Duration,
     /// A flush was reported that the client does not know of.
     flush_owed: bool,
+    /// How much of [`FAREWELL`] was sent.
+    pub(crate) farewell: usize,
     /// Where the last read begins, as long as no later look has found that no flush came during it.
     doubtful: usize,
     /// From here on the output came behind a flush that is not told of yet.
@@ -90,6 +94,7 @@ impl Default for Judge {
             to_client: 0,
             last_taken: Duration::ZERO,
             flush_owed: false,
+            farewell: 0,
             doubtful: 0,
             untold: None,
             wanted: FlowControl::Client,
@@ -235,9 +240,12 @@ impl Judge {
     }
 
     /// `bytes` were taken, of `asked` that the relay wanted to write.
-    pub(crate) fn client_wrote(&mut self, bytes: &[u8], asked: usize, now: Duration) {
+    pub(crate) fn client_wrote(&mut self, bytes: &[u8], asked: &[u8], now: Duration) {
         self.last_taken = now;
-        if self.success.is_some() {
+        if asked == &FAREWELL[self.farewell..] && self.success.is_some() {
+            self.farewell += bytes.len();
+        } else if self.success.is_some() {
+            assert_eq!(self.farewell, 0, "output behind the farewell");
             assert!(!self.flush_owed, "output before the mark of its flush");
             let due = self.output.get(self.next..self.next + bytes.len());
             assert!(due == Some(bytes), "the client got what is not the next output");
@@ -245,7 +253,7 @@ impl Judge {
             assert!(self.untold.is_none_or(|behind| self.next <= behind), "output sent ahead of its flush");
             self.to_client += bytes.len() as u64;
         } else if self.opened {
-            assert_eq!((bytes, asked), ([0].as_slice(), 1), "the zero byte is not alone");
+            assert_eq!((bytes, asked), ([0].as_slice(), [0].as_slice()), "the zero byte is not alone");
             self.success = Some(now);
         } else {
             self.refusal.extend_from_slice(bytes);

@@ -188,7 +188,7 @@ impl Kernel {
         self.note(|| format!("    write client {} {result:?}", bytes.len()));
         let count = result?;
         self.progress += 1;
-        self.judge.client_wrote(&bytes[..count], bytes.len(), self.now);
+        self.judge.client_wrote(&bytes[..count], bytes, self.now);
         self.after_sending(count);
         Ok(count)
     }
