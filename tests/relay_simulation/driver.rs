@@ -500,6 +500,8 @@ fn show(ready: Ready) -> String {
 fn name(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Open(_) => "Open".to_owned(),
-        Outcome::None | Outcome::Refused(_) | Outcome::Finished(_) | Outcome::Gone(_) => format!("{outcome:?}"),
+        Outcome::None | Outcome::Refused(_) | Outcome::Finished(_) | Outcome::Gone(_) => {
+            format!("{outcome:?}")
+        }
     }
 }
