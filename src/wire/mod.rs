@@ -7,5 +7,6 @@
 
 pub mod answer;
 pub mod handshake;
+pub mod tcpmux;
 pub mod urgent;
 pub mod window;
