@@ -1,12 +1,16 @@
 //! The command line: what can be asked for, as types. What becomes of it is
 //! decided in `main`.
 
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config;
+
+/// The name under which superservers know rlogin servers.
+const INETD_NAME: &str = "in.rlogind";
 
 /// An rlogin server (RFC 1282)
 ///
@@ -73,6 +77,33 @@ pub enum Command {
     /// Ask about the trust rules
     #[command(subcommand)]
     Trust(Trust),
+    /// Serve the one connection that is standard input, for a superserver
+    ///
+    /// The executable does the same under the name in.rlogind.
+    Inetd(Inetd),
+}
+
+/// `rlogind inetd`; the letters mean what they mean to other rlogin servers.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Inetd {
+    /// The configuration file.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Answer TCPMUX's request first (RFC 1078): the superserver leaves it to us
+    #[arg(long)]
+    pub tcpmux_reply: bool,
+    /// Refuse a client whose address and name do not confirm each other
+    #[arg(short = 'a')]
+    pub confirm_host: bool,
+    /// Do not look at ~/.rhosts
+    #[arg(short = 'l')]
+    pub no_rhosts: bool,
+    /// Look neither at ~/.rhosts nor at /etc/hosts.equiv
+    #[arg(short = 'L')]
+    pub no_files: bool,
+    /// Do not ask a silent client whether it is still there
+    #[arg(short = 'n')]
+    pub no_keepalive: bool,
 }
 
 /// `rlogind trust …`
@@ -128,7 +159,16 @@ pub struct CheckTrust {
 /// not understood (exit status 2).
 #[must_use]
 pub fn parse() -> Cli {
-    Cli::parse()
+    Cli::parse_from(as_inetd(std::env::args_os().collect()))
+}
+
+/// Under the name in.rlogind, as inetd.conf has it, the command is `inetd`.
+fn as_inetd(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let name = arguments.first().map(Path::new).and_then(Path::file_name);
+    if name == Some(OsStr::new(INETD_NAME)) {
+        arguments.insert(1, "inetd".into());
+    }
+    arguments
 }
 
 fn canonical_address(text: &str) -> Result<IpAddr, String> {

@@ -21,6 +21,7 @@ use crate::audit::event::{LoginEvent, SessionEnd, Via};
 use crate::config::{Config, Limits};
 use crate::sys::channel::{Channel, Received};
 use crate::sys::memory_file;
+use crate::wire::tcpmux::Offer;
 
 /// Names one connection for as long as the daemon lives; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct ConnectionId(pub u64);
 pub enum ToRelay {
     /// The first message: what to serve. The listeners come with it.
     Setup(RelaySetup),
+    /// A superserver accepted this connection; its socket comes with the message.
+    /// The relay ends with it.
+    Adopt(Greeting),
     /// The configuration was read again: these hold from now on.
     Limits(RelayLimits),
     /// The session is there; its PTY's leader comes with the message.
@@ -54,6 +58,36 @@ pub struct RelaySetup {
     pub gid: u32,
     /// How much and how long.
     pub limits: RelayLimits,
+    /// Which door each of the listeners is.
+    pub doors: Vec<Via>,
+    /// What the TCPMUX door offers.
+    pub services: Services,
+}
+
+/// What TCPMUX clients are offered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Services {
+    /// The names of the service.
+    pub names: Vec<String>,
+    /// Whether strangers are told of them.
+    pub help: bool,
+}
+
+impl Services {
+    /// As the decoder wants it.
+    #[must_use]
+    pub fn offer(&self) -> Offer<'_> {
+        Offer { services: &self.names, help: self.help }
+    }
+}
+
+/// What a connection from a superserver has to be told first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Greeting {
+    /// Nothing: it came to the rlogin port, or the superserver has said it.
+    None,
+    /// The positive answer of TCPMUX (RFC 1078), which the superserver leaves to us.
+    Tcpmux,
 }
 
 /// What of `[limits]` the relay keeps.
@@ -67,12 +101,14 @@ pub struct RelayLimits {
     pub handshake: Duration,
     /// Close a session after so long without a byte; zero: never.
     pub idle: Duration,
+    /// Ask silent clients whether they are still there.
+    pub keepalive: bool,
 }
 
 impl From<&Limits> for RelayLimits {
     fn from(limits: &Limits) -> Self {
-        let Limits { sessions, per_source, handshake, idle, .. } = *limits;
-        RelayLimits { sessions, per_source, handshake, idle }
+        let Limits { sessions, per_source, handshake, idle, keepalive, .. } = *limits;
+        RelayLimits { sessions, per_source, handshake, idle, keepalive }
     }
 }
 

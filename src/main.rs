@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rlogind::cli::{self, Command, ConfigFile, Serve, Trust};
+use rlogind::cli::{self, Command, ConfigFile, Inetd, Serve, Trust};
 use rlogind::config::{self, Config, Source};
-use rlogind::monitor::{self, Options};
+use rlogind::monitor::{self, Greeting, Options};
 use rlogind::sys::channel::Channel;
 use rlogind::sys::process;
 use rlogind::trust::{check::CheckWhich, explain::ExplainArgs};
@@ -31,6 +31,7 @@ fn command() -> ExitCode {
     let out = &mut io::stdout().lock();
     match cli.command {
         None => serve(cli.serve),
+        Some(Command::Inetd(args)) => inetd(args),
         Some(Command::Check(config)) => finish(check::run(config.path(), out)),
         Some(Command::Trust(Trust::Explain(args))) => with_config(&args.config, |config, source| {
             let explain = ExplainArgs {
@@ -71,6 +72,42 @@ fn serve(args: Serve) -> ExitCode {
     match monitor::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
+    }
+}
+
+/// Serves the connection that is standard input. What goes wrong reaches the log;
+/// standard error is that connection, too.
+fn inetd(args: Inetd) -> ExitCode {
+    let client = match process::take_connection() {
+        Ok(client) => client,
+        Err(error) => {
+            fail(&format!("standard input is not a connected TCP socket: {error}"));
+            return ExitCode::from(2);
+        }
+    };
+    let (mut config, source) = match config::load_default_or(args.config.path()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            monitor::complain(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    config.login.confirm_host |= args.confirm_host;
+    config.limits.keepalive &= !args.no_keepalive;
+    config.trust.rhosts &= !(args.no_rhosts || args.no_files);
+    config.trust.hosts_equiv &= !args.no_files;
+    let options = Options {
+        config,
+        source: source.to_string(),
+        config_path: None,
+        listen_is_fixed: true,
+        stderr: false,
+        daemon: None,
+    };
+    let greeting = if args.tcpmux_reply { Greeting::Tcpmux } else { Greeting::None };
+    match monitor::run_inetd(options, client, greeting) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -45,6 +45,7 @@ fn unknown_keys() {
             "2: limits.listen: unknown key; [limits] has sessions, per_source, handshake, login, idle",
         ),
         ("[tcpmux]\nenable = true", r#"2: tcpmux.enable: unknown key, did you mean "enabled"?"#),
+        ("[tcpmux]\nport = 1", "2: tcpmux.port: unknown key; [tcpmux] has enabled, listen, services, help"),
         ("[audit]\nlevel = 1", "2: audit.level: unknown key; [audit] has facility, records"),
         ("[trusts]\nrhosts = true", r#"1: trusts: unknown key, did you mean "trust"?"#),
         (
@@ -102,6 +103,12 @@ fn wrong_types() {
             r#"2: limits.idle: expected a duration such as "10s", found a date or time"#,
         ),
         ("[tcpmux]\nenabled = \"true\"", "2: tcpmux.enabled: expected a boolean, found a string"),
+        (
+            "[tcpmux]\nservices = \"login\"",
+            "2: tcpmux.services: expected an array of strings, found a string",
+        ),
+        ("[tcpmux]\nservices = [1]", "2: tcpmux.services: expected a string, found an integer"),
+        ("[tcpmux]\nhelp = \"no\"", "2: tcpmux.help: expected a boolean, found a string"),
         ("[audit]\nfacility = 10", "2: audit.facility: expected a string, found an integer"),
         ("[audit]\nrecords = true", r#"2: audit.records: expected "auto" or "yes" or "no", found a boolean"#),
     ]);
@@ -155,6 +162,24 @@ fn impossible_values() {
         ("[limits]\nlogin = \"0s\"", "2: limits.login: must be more than 0s and not more than 24h"),
         ("[limits]\nidle = \"10\"", r#"2: limits.idle: "10" is not a number with a unit: ms, s, m, h or d"#),
         ("[tcpmux]\nlisten = []", "2: tcpmux.listen: an empty list: nothing to listen on"),
+        ("[tcpmux]\nservices = []", "2: tcpmux.services: an empty list: nothing to offer"),
+        ("[tcpmux]\nservices = [\"login\",\n\"LOGIN\"]", r#"3: tcpmux.services: "LOGIN" stands there twice"#),
+        (
+            "[tcpmux]\nservices = [\"Help\"]",
+            r#"2: tcpmux.services: "Help" asks for the names of the services, and cannot be one"#,
+        ),
+        (
+            "[tcpmux]\nservices = [\"+login\"]",
+            r#"2: tcpmux.services: "+login" is not a service's name (letters, digits, '-', '_', '.')"#,
+        ),
+        (
+            "[tcpmux]\nservices = [\"a b\"]",
+            r#"2: tcpmux.services: "a b" is not a service's name (letters, digits, '-', '_', '.')"#,
+        ),
+        (
+            "[tcpmux]\nservices = [\"\"]",
+            r#"2: tcpmux.services: "" is not a service's name (letters, digits, '-', '_', '.')"#,
+        ),
         ("[audit]\nfacility = \"secret\"", r#"2: audit.facility: "secret" is no syslog facility"#),
         ("[audit]\nrecords = \"\"", r#"2: audit.records: expected "auto" or "yes" or "no", found """#),
     ]);

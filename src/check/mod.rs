@@ -7,20 +7,20 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
+use nix::unistd::geteuid;
 
 use crate::config::{self, Config, Source};
+use crate::host::{self, HostError, RunDirectory};
 
 mod port;
 
 use port::Owner;
 
-/// Stands in when the configured relay account does not exist.
-const FALLBACK_ACCOUNT: &str = "nobody";
-/// Stands in when the configured PAM service does not exist.
-const FALLBACK_SERVICE: &str = "login";
+/// Where shells(5) are listed.
+const SHELLS: &str = "/etc/shells";
 /// The shells when there is no `/etc/shells` (getusershell(3)).
 const FALLBACK_SHELLS: &str = "/bin/sh\n/bin/csh\n";
 
@@ -30,24 +30,17 @@ const FALLBACK_SHELLS: &str = "/bin/sh\n/bin/csh\n";
 /// # Errors
 /// When `out` cannot be written.
 pub fn run(config_path: Option<&Path>, out: &mut dyn Write) -> io::Result<bool> {
-    let system = System { pam_services: PathBuf::from("/etc/pam.d"), shells: PathBuf::from("/etc/shells") };
     let mut report = Report { out, would_serve: true };
     match config::load_default_or(config_path) {
         Err(error) => report.fail("configuration", &error.to_string())?,
         Ok((config, source)) => {
             check_source(&mut report, &source)?;
-            check_all(&mut report, &config, &system)?;
+            check_all(&mut report, &config)?;
         }
     }
     let not = if report.would_serve { "" } else { "not " };
     writeln!(report.out, "rlogind would {not}serve.")?;
     Ok(report.would_serve)
-}
-
-/// The places of the system that are looked at.
-struct System {
-    pam_services: PathBuf,
-    shells: PathBuf,
 }
 
 /// What is printed, one finding a line, aligned.
@@ -76,18 +69,15 @@ impl Report<'_> {
     }
 }
 
-fn check_all(report: &mut Report<'_>, config: &Config, system: &System) -> io::Result<()> {
-    for &address in &config.listen {
-        check_address(report, "listen", address)?;
-    }
+fn check_all(report: &mut Report<'_>, config: &Config) -> io::Result<()> {
+    check_addresses(report, "listen", &config.listen)?;
     if config.tcpmux.enabled {
-        for &address in &config.tcpmux.listen {
-            check_address(report, "tcpmux", address)?;
-        }
+        check_addresses(report, "tcpmux", &config.tcpmux.listen)?;
     }
     check_relay_account(report, &config.user)?;
-    check_pam_service(report, &config.login.pam_service, &system.pam_services)?;
-    check_shells(report, &system.shells)?;
+    check_run_directory(report, &config.control)?;
+    check_pam_service(report, &config.login.pam_service, &host::PAM_DIRECTORIES)?;
+    check_shells(report, Path::new(SHELLS))?;
     if let Some(banner) = &config.login.banner {
         match fs::File::open(banner) {
             Ok(_) => report.ok("banner", &banner.display().to_string())?,
@@ -110,15 +100,18 @@ fn check_source(report: &mut Report<'_>, source: &Source) -> io::Result<()> {
     }
 }
 
-fn check_address(report: &mut Report<'_>, what: &str, address: SocketAddr) -> io::Result<()> {
-    match port::try_bind(address) {
-        Ok(()) => report.ok(what, &address.to_string()),
-        Err(Errno::EACCES) if !nix::unistd::geteuid().is_root() => {
-            report.note(what, &format!("{address}: not tried, only root may use this port"))
+fn check_addresses(report: &mut Report<'_>, what: &str, addresses: &[SocketAddr]) -> io::Result<()> {
+    for &address in addresses {
+        match port::try_bind(address, host::is_alone(address, addresses)) {
+            Ok(()) => report.ok(what, &address.to_string())?,
+            Err(Errno::EACCES) if !geteuid().is_root() => {
+                report.note(what, &format!("{address}: not tried, only root may use this port"))?;
+            }
+            Err(Errno::EADDRINUSE) => report_in_use(report, what, address, &port::owners(address.port()))?,
+            Err(errno) => report.fail(what, &format!("{address}: {}", errno.desc()))?,
         }
-        Err(Errno::EADDRINUSE) => report_in_use(report, what, address, &port::owners(address.port())),
-        Err(errno) => report.fail(what, &format!("{address}: {}", errno.desc())),
     }
+    Ok(())
 }
 
 /// A reload is checked while the daemon runs, so an address that a rlogind has
@@ -141,31 +134,38 @@ fn report_in_use(
 }
 
 fn check_relay_account(report: &mut Report<'_>, name: &str) -> io::Result<()> {
-    let is_root = |user: &users::User| user.uid() == 0 || user.primary_group_id() == 0;
-    match (users::get_user_by_name(name), users::get_user_by_name(FALLBACK_ACCOUNT)) {
-        (Some(user), _) if is_root(&user) => {
-            report.fail("relay account", &format!("{name} has the user or group id of root"))
-        }
-        (Some(user), _) => report.ok("relay account", &format!("{name} (uid {})", user.uid())),
-        (None, Some(_)) => {
-            report.note("relay account", &format!("no account {name}; {FALLBACK_ACCOUNT} stands in"))
-        }
-        (None, None) => {
-            report.fail("relay account", &format!("neither {name} nor {FALLBACK_ACCOUNT} is an account"))
-        }
+    match host::relay_account(name) {
+        Ok((account, None)) => report.ok("relay account", &format!("{name} (uid {})", account.uid)),
+        Ok((_, Some(warning))) => report.note("relay account", &warning),
+        Err(error) => report.fail("relay account", &error.to_string()),
     }
 }
 
-fn check_pam_service(report: &mut Report<'_>, service: &str, directory: &Path) -> io::Result<()> {
-    let file = directory.join(service);
-    let fallback = directory.join(FALLBACK_SERVICE);
-    let (file_name, fallback_name) = (file.display(), fallback.display());
-    if file.is_file() {
-        report.ok("PAM service", &file_name.to_string())
-    } else if fallback.is_file() {
-        report.note("PAM service", &format!("no file {file_name}; {fallback_name} stands in"))
-    } else {
-        report.fail("PAM service", &format!("neither {file_name} nor {fallback_name} is a file"))
+fn check_run_directory(report: &mut Report<'_>, control: &Path) -> io::Result<()> {
+    const WHAT: &str = "run directory";
+    match host::run_directory(control) {
+        Ok(RunDirectory::Ready(path)) => report.ok(WHAT, &path.display().to_string()),
+        Ok(RunDirectory::Missing(path)) => {
+            report.ok(WHAT, &format!("{}: is made when rlogind starts", path.display()))
+        }
+        Err(HostError::RunDirectory { path, error })
+            if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() =>
+        {
+            report.note(WHAT, &format!("{}: only root can look there", path.display()))
+        }
+        Err(error) => report.fail(WHAT, &error.to_string()),
+    }
+}
+
+fn check_pam_service(
+    report: &mut Report<'_>,
+    wanted: &str,
+    directories: &[impl AsRef<Path>],
+) -> io::Result<()> {
+    match host::pam_service(wanted, directories) {
+        Ok((service, None)) => report.ok("PAM service", &service.file.display().to_string()),
+        Ok((_, Some(warning))) => report.note("PAM service", &warning),
+        Err(error) => report.fail("PAM service", &error.to_string()),
     }
 }
 
@@ -306,19 +306,44 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv6_wildcard_is_bound_as_the_daemon_does_it() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = other.local_addr().unwrap().port();
+        let (text, serves) = run_on(&format!("listen = [\"[::]:{port}\"]\n"));
+        assert!(text.contains(&format!("FAIL  listen         [::]:{port}: in use by ")), "{text}");
+        assert!(!serves);
+        let (text, _) = run_on(&format!("listen = [\"[::]:{port}\", \"127.0.0.2:{port}\"]\n"));
+        assert!(text.contains(&format!("ok    listen         [::]:{port}\n")), "{text}");
+    }
+
+    #[test]
+    fn run_directories() {
+        let check = |control: &str| report(|r| check_run_directory(r, Path::new(control)));
+        assert_eq!(check("/usr/control"), ("ok    run directory  /usr\n".to_owned(), true));
+        let missing = "ok    run directory  /usr/no/such: is made when rlogind starts\n";
+        assert_eq!(check("/usr/no/such/control"), (missing.to_owned(), true));
+        assert!(!Path::new("/usr/no").exists(), "a check makes nothing");
+        let open = "FAIL  run directory  cannot use the directory /tmp: others than root can write there\n";
+        assert_eq!(check("/tmp/control"), (open.to_owned(), false));
+        let (text, serves) = run_on("control = \"/tmp/control\"\n");
+        assert!(text.contains(open) && !serves, "{text}");
+    }
+
+    #[test]
     fn relay_accounts() {
         let (text, serves) = report(|r| check_relay_account(r, "nobody"));
         assert!(text.starts_with("ok    relay account  nobody (uid ") && serves, "{text}");
         let (text, serves) = report(|r| check_relay_account(r, "no-such-account"));
         assert_eq!(text, "note  relay account  no account no-such-account; nobody stands in\n");
         assert!(serves);
-        assert!(!report(|r| check_relay_account(r, "root")).1);
+        let (text, serves) = report(|r| check_relay_account(r, "root"));
+        assert!(text.starts_with("note") && text.ends_with("nobody stands in\n") && serves, "{text}");
     }
 
     #[test]
     fn pam_services() {
         let dir = tempfile::tempdir().unwrap();
-        let check = || report(|r| check_pam_service(r, "rlogin", dir.path()));
+        let check = || report(|r| check_pam_service(r, "rlogin", &[dir.path()]));
         assert!(check().0.starts_with("FAIL") && !check().1);
         fs::write(dir.path().join("login"), "").unwrap();
         assert!(check().0.starts_with("note") && check().0.ends_with("/login stands in\n") && check().1);

@@ -6,11 +6,11 @@
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+
+use crate::sys::socket;
 
 /// A process that has a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,16 +26,9 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Binds a socket as the daemon does, and closes it.
-pub(super) fn try_bind(address: SocketAddr) -> Result<(), Errno> {
-    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // Connections of an earlier daemon that still wait for their end do not count as "in use".
-    socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    if address.is_ipv6() {
-        socket::setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
-    }
-    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
+/// Binds a socket as the daemon does, and closes it; `alone` as in [`socket::listen`].
+pub(super) fn try_bind(address: SocketAddr, alone: bool) -> Result<(), Errno> {
+    socket::bind(address, alone).map(drop)
 }
 
 /// The processes that listen on the port, at whatever address, as far as this
@@ -90,19 +83,21 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let address = listener.local_addr().unwrap();
-            assert_eq!(try_bind(address), Err(Errno::EADDRINUSE));
+            assert_eq!(try_bind(address, true), Err(Errno::EADDRINUSE));
             let owners = owners(address.port());
             assert!(owners.iter().any(|owner| owner.pid == std::process::id()), "{owners:?}");
             drop(listener);
-            assert_eq!(try_bind(address), Ok(()));
+            assert_eq!(try_bind(address, true), Ok(()));
         }
     }
 
     #[test]
-    fn both_families_have_the_port_to_themselves() {
+    fn both_families_have_the_port_to_themselves_unless_ipv6_serves_both() {
         let v4 = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = v4.local_addr().unwrap().port();
-        assert_eq!(try_bind(format!("[::]:{port}").parse().unwrap()), Ok(()));
+        let wildcard = format!("[::]:{port}").parse().unwrap();
+        assert_eq!(try_bind(wildcard, false), Ok(()));
+        assert_eq!(try_bind(wildcard, true), Err(Errno::EADDRINUSE));
     }
 
     #[test]

@@ -110,6 +110,8 @@ pub struct Login {
     pub unreserved_port: UnreservedPort,
     /// How often a user may try before the connection is closed.
     pub attempts: u32,
+    /// Refuse clients whose address and name do not confirm each other.
+    pub confirm_host: bool,
     /// A file shown before the login; none by default.
     pub banner: Option<PathBuf>,
 }
@@ -145,6 +147,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// Total time from the handshake to the shell.
     pub login: Duration,
+    /// Ask silent clients whether they are still there.
+    pub keepalive: bool,
     /// Close a session after so long without a byte either way; zero: never.
     pub idle: Duration,
 }
@@ -156,6 +160,10 @@ pub struct Tcpmux {
     pub enabled: bool,
     /// Where.
     pub listen: Vec<SocketAddr>,
+    /// The names under which rlogin is offered, in whatever case; never `help`, which is the protocol's own.
+    pub services: Vec<String>,
+    /// Whether a client that asks for `HELP` is told those names.
+    pub help: bool,
 }
 
 /// `[audit]`
@@ -219,6 +227,7 @@ impl Default for Login {
             root: RootLogin::No,
             unreserved_port: UnreservedPort::Password,
             attempts: 3,
+            confirm_host: false,
             banner: None,
         }
     }
@@ -231,6 +240,7 @@ impl Default for Limits {
             per_source: 100,
             handshake: Duration::from_secs(10),
             login: Duration::from_secs(60),
+            keepalive: true,
             idle: Duration::ZERO,
         }
     }
@@ -238,7 +248,12 @@ impl Default for Limits {
 
 impl Default for Tcpmux {
     fn default() -> Self {
-        Tcpmux { enabled: false, listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 1))] }
+        Tcpmux {
+            enabled: false,
+            listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 1))],
+            services: vec!["login".to_owned(), "rlogin".to_owned()],
+            help: true,
+        }
     }
 }
 

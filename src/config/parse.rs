@@ -177,6 +177,7 @@ fn login(table: &mut Table<'_, '_>, login: &mut Login) -> Result<(), Error> {
         v.one_of(&[("password", UnreservedPort::Password), ("refuse", UnreservedPort::Refuse)])
     })?;
     table.set("attempts", &mut login.attempts, |v| v.integer(1..=MOST_ATTEMPTS))?;
+    table.set("confirm_host", &mut login.confirm_host, Value::boolean)?;
     table.set("banner", &mut login.banner, |v| v.string("a string", value::optional_file))
 }
 
@@ -185,7 +186,8 @@ fn limits(table: &mut Table<'_, '_>, limits: &mut Limits) -> Result<(), Error> {
     table.set("per_source", &mut limits.per_source, |v| v.integer(1..=MOST_SESSIONS))?;
     table.set("handshake", &mut limits.handshake, |v| deadline(v, LONGEST_HANDSHAKE))?;
     table.set("login", &mut limits.login, |v| deadline(v, LONGEST_LOGIN))?;
-    table.set("idle", &mut limits.idle, time)
+    table.set("idle", &mut limits.idle, time)?;
+    table.set("keepalive", &mut limits.keepalive, Value::boolean)
 }
 
 fn time(value: &Value<'_, '_>) -> Result<Duration, Error> {
@@ -205,7 +207,23 @@ fn deadline(value: &Value<'_, '_>, longest: Duration) -> Result<Duration, Error>
 
 fn tcpmux(table: &mut Table<'_, '_>, tcpmux: &mut Tcpmux) -> Result<(), Error> {
     table.set("enabled", &mut tcpmux.enabled, Value::boolean)?;
-    table.set("listen", &mut tcpmux.listen, listen)
+    table.set("listen", &mut tcpmux.listen, listen)?;
+    table.set("services", &mut tcpmux.services, services)?;
+    table.set("help", &mut tcpmux.help, Value::boolean)
+}
+
+fn services(value: &Value<'_, '_>) -> Result<Vec<String>, Error> {
+    let mut seen: Vec<String> = Vec::new();
+    value.list("an array of strings", |entry| {
+        let name = entry.string("a string", value::tcpmux_service)?;
+        // The case of a service's name does not count (RFC 1078).
+        if seen.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
+            return Err(entry.error(format!("{name:?} stands there twice")));
+        }
+        seen.push(name);
+        Ok(())
+    })?;
+    if seen.is_empty() { Err(value.error("an empty list: nothing to offer")) } else { Ok(seen) }
 }
 
 fn audit(table: &mut Table<'_, '_>, audit: &mut Audit) -> Result<(), Error> {

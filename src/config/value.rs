@@ -13,6 +13,9 @@ use super::RuleHost;
 /// The longest path of a Unix socket (`sun_path` less its NUL, unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
 
+/// The longest name of a TCPMUX service: with its line end it fits a request many times over.
+const TCPMUX_SERVICE_MAX: usize = 64;
+
 /// No duration is longer: time arithmetic downstream must not overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
@@ -161,6 +164,21 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
         return Err(format!("{text:?} is not the absolute path of a file"));
     }
     Ok(PathBuf::from(text))
+}
+
+/// The name of a TCPMUX service. Superservers write it into files of words, so it is one that means nothing else there.
+pub(super) fn tcpmux_service(text: &str) -> Result<String, String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.bytes().all(fits) {
+        return Err(format!("{text:?} is not a service's name (letters, digits, '-', '_', '.')"));
+    }
+    if text.len() > TCPMUX_SERVICE_MAX {
+        return Err(format!("{text:?} is longer than {TCPMUX_SERVICE_MAX} bytes"));
+    }
+    if text.eq_ignore_ascii_case("help") {
+        return Err(format!("{text:?} asks for the names of the services, and cannot be one"));
+    }
+    Ok(text.to_owned())
 }
 
 /// The name of a syslog facility, by syslog.conf(5).

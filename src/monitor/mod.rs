@@ -12,7 +12,8 @@ mod startup;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
 
-use crate::audit::event::Event;
+use crate::audit::event::{Event, Via};
 use crate::audit::syslog::{Log, SOCKET};
 use crate::config::{self, Config};
 use crate::ipc::{
@@ -31,8 +32,10 @@ use crate::ipc::{
 };
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, DescriptorLimit, Process};
+use crate::sys::socket;
 use session::Session;
 use startup::Account;
+pub use crate::ipc::Greeting;
 pub use startup::{Error, pam_service};
 
 /// The argument that starts our image as the relay.
@@ -48,7 +51,7 @@ const HANG_UP_GRACE: Duration = Duration::from_secs(15);
 const STOP_GRACE: Duration = Duration::from_secs(7);
 /// How long the last audit lines are offered to syslog.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
-/// Pause before a relay that died is replaced.
+/// Pause before a relay that died, or could not be started, is replaced.
 const RELAY_PAUSE: Duration = Duration::from_millis(200);
 
 /// How the daemon was asked to run.
@@ -73,38 +76,96 @@ pub struct Options {
 /// # Errors
 /// What keeps it from serving, in words for the administrator.
 pub fn run(mut options: Options) -> Result<(), Error> {
+    let (account, scratch, warnings) = prepare(&mut options.config)?;
+    let listeners = startup::listen(&options.config)?;
+    let pid_file = match &options.daemon {
+        Some(pid_file) => startup::detach(pid_file.as_deref())?,
+        None => None,
+    };
+    let mut log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
+    let now = Instant::now();
+    log.write(&Event::ConfigRead { path: options.source.clone() }, now);
+    warn(&mut log, warnings, now);
+    let ports = listeners.iter().map(|listener| listener.address.port()).collect();
+    let listen = listeners.iter().map(|listener| listener.address).collect();
+    let relay = RelayParts { account, scratch, listeners, ports };
+    let mut monitor = Monitor::new(options, relay, log)?;
+    monitor.log.write(&Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), listen }, now);
+    let cause = monitor.serve()?;
+    monitor.log.write(&Event::Stopped { cause }, Instant::now());
+    monitor.log.finish(LOG_PATIENCE);
+    drop(pid_file);
+    Ok(())
+}
+
+/// Serves the one connection that a superserver accepted, until it is over.
+///
+/// # Errors
+/// What keeps it from serving; the log has it, too.
+pub fn run_inetd(mut options: Options, client: OwnedFd, greeting: Greeting) -> Result<(), Error> {
+    let mut log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
+    let outcome = prepare(&mut options.config).and_then(|(account, scratch, warnings)| {
+        let now = Instant::now();
+        warn(&mut log, warnings, now);
+        let port = socket::local_port(client.as_fd()).map_err(|error| Error(error.to_string()))?;
+        let relay = RelayParts { account, scratch, listeners: Vec::new(), ports: vec![port] };
+        Ok((relay, now))
+    });
+    let (relay, now) = match outcome {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            log.write(&Event::Warning { text: error.to_string() }, Instant::now());
+            log.finish(LOG_PATIENCE);
+            return Err(error);
+        }
+    };
+    let mut monitor = Monitor::new(options, relay, log)?;
+    monitor.only_connection = true;
+    monitor.tell_relay(&ToRelay::Adopt(greeting), vec![client]);
+    let outcome = monitor.serve().map(|_| ());
+    if let Err(error) = &outcome {
+        monitor.log.write(&Event::Warning { text: error.to_string() }, now);
+    }
+    monitor.log.finish(LOG_PATIENCE);
+    outcome
+}
+
+/// Writes a line to the log for somebody who has nowhere else to say it.
+pub fn complain(text: &str) {
+    let mut log = Log::open(&config::Audit::default().facility, Path::new(SOCKET), false);
+    log.write(&Event::Warning { text: text.to_owned() }, Instant::now());
+    log.finish(LOG_PATIENCE);
+}
+
+/// What both ways to serve need, and what the log is to be warned of.
+fn prepare(config: &mut Config) -> Result<(Account, PathBuf, Vec<String>), Error> {
     if !Uid::effective().is_root() {
         return Err(Error("only root can serve logins".to_owned()));
     }
     process::close_on_exec_all();
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    let config = &mut options.config;
     let mut warnings = Vec::new();
-    let (service, warning) = pam_service(&config.login.pam_service);
+    let (service, warning) = pam_service(&config.login.pam_service)?;
     config.login.pam_service = service;
     warnings.extend(warning);
     let (account, warning) = startup::relay_account(&config.user)?;
     warnings.extend(warning);
     let scratch = startup::run_directory(config)?;
-    let listeners = startup::listen(&config.listen)?;
-    let pid_file = match &options.daemon {
-        Some(pid_file) => startup::detach(pid_file.as_deref())?,
-        None => None,
-    };
-    let mut log = Log::open(&config.audit.facility, Path::new(SOCKET), options.stderr);
-    let now = Instant::now();
-    log.write(&Event::ConfigRead { path: options.source.clone() }, now);
+    Ok((account, scratch, warnings))
+}
+
+fn warn(log: &mut Log, warnings: Vec<String>, now: Instant) {
     for text in warnings {
         log.write(&Event::Warning { text }, now);
     }
-    let failed = |error: io::Error| Error(format!("cannot start: {error}"));
-    let relay = RelayParts { account, scratch, listeners };
-    let mut monitor = Monitor::new(options, relay, log).map_err(failed)?;
-    let cause = monitor.serve(now).map_err(|error| Error(format!("cannot go on: {error}")))?;
-    monitor.log.write(&Event::Stopped { cause }, Instant::now());
-    monitor.log.finish(LOG_PATIENCE);
-    drop(pid_file);
-    Ok(())
+}
+
+/// An open listening socket.
+#[derive(Debug)]
+struct Listener {
+    socket: OwnedFd,
+    via: Via,
+    address: SocketAddr,
 }
 
 /// What every relay is started with.
@@ -112,7 +173,9 @@ pub fn run(mut options: Options) -> Result<(), Error> {
 struct RelayParts {
     account: Account,
     scratch: PathBuf,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Listener>,
+    /// The ports that clients come to.
+    ports: Vec<u16>,
 }
 
 struct Monitor {
@@ -129,6 +192,8 @@ struct Monitor {
     relay: Option<(Process, RelayLink)>,
     relay_again: Option<Instant>,
     sessions: HashMap<ConnectionId, Session>,
+    /// There is one connection, accepted by a superserver, and no other comes.
+    only_connection: bool,
     /// Set while stopping: why, and until when.
     stopping: Option<(String, Instant)>,
 }

@@ -88,7 +88,7 @@ impl Monitor {
     fn permit(&self, client: &OwnedFd, peer: SocketAddr, fields: &HandshakeFields) -> Result<(), Refusal> {
         // A relay that was taken over could connect to a trusted host by itself and
         // call that a client; but it cannot do so from a port of ours.
-        if !socket::local_port(client.as_fd()).is_ok_and(|port| self.serves(port)) {
+        if !socket::local_port(client.as_fd()).is_ok_and(|port| self.parts.ports.contains(&port)) {
             return Err(Refusal::of(
                 peer,
                 "Permission denied",
@@ -108,10 +108,6 @@ impl Monitor {
         Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
             .map(|_| ())
             .map_err(|refusal| Refusal::of(peer, refusal.message(), refusal.to_string()))
-    }
-
-    fn serves(&self, port: u16) -> bool {
-        self.config.listen.iter().any(|address| address.port() == port)
     }
 
     fn start_process(&self, start: SessionStart, follower: OwnedFd) -> io::Result<(Process, SessionLink)> {

@@ -3,14 +3,18 @@
 use super::session::Stage;
 use super::*;
 use crate::audit::event::LoginEvent;
-use crate::ipc::CloseCause;
+use crate::ipc::{CloseCause, Services};
 use crate::records::{self, Sitting};
 
 /// Messages taken from one process in one turn.
 const MESSAGES: usize = 64;
 
 impl Monitor {
-    pub(super) fn new(options: Options, parts: RelayParts, log: Log) -> io::Result<Monitor> {
+    pub(super) fn new(options: Options, parts: RelayParts, log: Log) -> Result<Monitor, Error> {
+        Monitor::begin(options, parts, log).map_err(|error| Error(format!("cannot start: {error}")))
+    }
+
+    fn begin(options: Options, parts: RelayParts, log: Log) -> io::Result<Monitor> {
         let Options { config, source, config_path, listen_is_fixed, .. } = options;
         let poll = Poll::new()?;
         let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
@@ -24,6 +28,7 @@ impl Monitor {
         let descriptors = process::raise_descriptor_limit()?;
         let (relay, relay_again, stopping) = (None, None, None);
         let sessions = HashMap::new();
+        let only_connection = false;
         let mut monitor = Monitor {
             config,
             source,
@@ -38,6 +43,7 @@ impl Monitor {
             relay,
             relay_again,
             sessions,
+            only_connection,
             stopping,
         };
         monitor.start_relay()?;
@@ -45,12 +51,11 @@ impl Monitor {
     }
 
     /// Serves; returns why it ended.
-    pub(super) fn serve(&mut self, now: Instant) -> io::Result<String> {
-        let started = Event::Started {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            listen: self.config.listen.clone(),
-        };
-        self.log.write(&started, now);
+    pub(super) fn serve(&mut self) -> Result<String, Error> {
+        self.run().map_err(|error| Error(format!("cannot go on: {error}")))
+    }
+
+    fn run(&mut self) -> io::Result<String> {
         let mut events = Events::with_capacity(256);
         loop {
             if let Some((cause, _)) = &self.stopping
@@ -72,7 +77,7 @@ impl Monitor {
                     Watched::SessionProcess(id) => self.bury_session(id, now),
                 }
             }
-            self.expire(now)?;
+            self.expire(now);
         }
     }
 
@@ -84,13 +89,17 @@ impl Monitor {
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
 
-    fn expire(&mut self, now: Instant) -> io::Result<()> {
+    fn expire(&mut self, now: Instant) {
         if self.log.retry_at().is_some_and(|time| time <= now) {
             self.log.retry(now);
         }
         if self.relay_again.is_some_and(|time| time <= now) {
             self.relay_again = None;
-            self.start_relay()?;
+            if let Err(error) = self.start_relay() {
+                let text = format!("no relay can be started: {error}; trying again");
+                self.log.write(&Event::Warning { text }, now);
+                self.relay_again = Some(now + RELAY_PAUSE * 5);
+            }
         }
         for session in self.sessions.values_mut() {
             if session.deadline.is_some_and(|time| time <= now) {
@@ -107,7 +116,6 @@ impl Monitor {
                 self.end_process(id, now);
             }
         }
-        Ok(())
     }
 
     pub(super) fn start_relay(&mut self) -> io::Result<()> {
@@ -120,8 +128,13 @@ impl Monitor {
             uid: self.parts.account.uid,
             gid: self.parts.account.gid,
             limits: (&self.config.limits).into(),
+            doors: self.parts.listeners.iter().map(|listener| listener.via).collect(),
+            services: Services {
+                names: self.config.tcpmux.services.clone(),
+                help: self.config.tcpmux.help,
+            },
         };
-        let listeners = self.parts.listeners.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>()?;
+        let listeners = self.parts.listeners.iter().map(|listener| listener.socket.try_clone()).collect::<Result<Vec<_>, _>>()?;
         link.send(&ToRelay::Setup(setup), listeners)?;
         let registry = self.poll.registry();
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -163,7 +176,7 @@ impl Monitor {
         let loaded = config::load_default_or(self.config_path.as_deref());
         let (mut config, source) = loaded.map_err(|error| error.to_string())?;
         let source = source.to_string();
-        let (service, warning) = pam_service(&config.login.pam_service);
+        let (service, warning) = pam_service(&config.login.pam_service).map_err(|error| error.to_string())?;
         config.login.pam_service = service;
         // The sockets are open and the relay has its account.
         if config.listen != self.config.listen && !self.listen_is_fixed || config.user != self.config.user {

@@ -4,19 +4,15 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::Listener;
+use crate::audit::event::Via;
 use crate::config::Config;
+pub(super) use crate::host::Account;
+use crate::host::{self, HostError, RunDirectory};
 use crate::sys::socket;
-
-/// The account that stands in for a missing one.
-const FALLBACK_ACCOUNT: &str = "nobody";
-/// The PAM service that stands in for a missing one.
-const FALLBACK_SERVICE: &str = "login";
-/// Where PAM looks for its services.
-const PAM_DIRECTORIES: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
 
 /// What keeps the daemon from serving; each says what and why.
 #[derive(Debug)]
@@ -30,21 +26,28 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The account the relay runs as.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Account {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+impl From<HostError> for Error {
+    fn from(error: HostError) -> Error {
+        let text = error.to_string();
+        Error(match error {
+            HostError::RelayAccount { .. } => format!("no account for the relay: {text}"),
+            HostError::PamService { .. } => format!("no PAM service: {text}"),
+            HostError::RunDirectory { .. } => text,
+        })
+    }
 }
 
 /// Opens all listeners, or says of each that cannot be opened why.
-pub(super) fn listen(addresses: &[SocketAddr]) -> Result<Vec<OwnedFd>, Error> {
+pub(super) fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
+    let tcpmux = if config.tcpmux.enabled { config.tcpmux.listen.as_slice() } else { &[] };
+    let doors = config.listen.iter().map(|address| (*address, Via::Rlogin));
+    let doors: Vec<_> = doors.chain(tcpmux.iter().map(|address| (*address, Via::Tcpmux))).collect();
     let mut listeners = Vec::new();
     let mut failures = Vec::new();
-    for address in addresses {
-        let alone = !addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port());
-        match socket::listen(*address, alone) {
-            Ok(listener) => listeners.push(listener),
+    let addresses: Vec<SocketAddr> = doors.iter().map(|(address, _)| *address).collect();
+    for (address, via) in doors {
+        match socket::listen(address, host::is_alone(address, &addresses)) {
+            Ok(socket) => listeners.push(Listener { socket, via, address }),
             Err(error) => failures.push(format!("cannot listen on {address}: {error}")),
         }
     }
@@ -53,45 +56,34 @@ pub(super) fn listen(addresses: &[SocketAddr]) -> Result<Vec<OwnedFd>, Error> {
 
 /// Finds the relay's account; the second value says what stands in for it.
 pub(super) fn relay_account(name: &str) -> Result<(Account, Option<String>), Error> {
-    let find = |name: &str| {
-        users::get_user_by_name(name)
-            .map(|user| Account { uid: user.uid(), gid: user.primary_group_id() })
-            .filter(|account| account.uid != 0)
-    };
-    if let Some(account) = find(name) {
-        return Ok((account, None));
-    }
-    let warning = format!("the relay runs as {FALLBACK_ACCOUNT}: there is no unprivileged account {name}");
-    find(FALLBACK_ACCOUNT)
-        .map(|account| (account, Some(warning)))
-        .ok_or_else(|| Error(format!("no unprivileged account {name} or {FALLBACK_ACCOUNT} for the relay")))
+    let (account, warning) = host::relay_account(name)?;
+    Ok((account, warning.map(|text| format!("relay account: {text}"))))
 }
 
 /// The PAM service that exists; the second value says what stands in for the other.
-#[must_use]
-pub fn pam_service(wanted: &str) -> (String, Option<String>) {
-    let exists =
-        |name: &str| PAM_DIRECTORIES.iter().any(|directory| Path::new(directory).join(name).is_file());
-    if exists(wanted) || !exists(FALLBACK_SERVICE) {
-        return (wanted.to_owned(), None);
-    }
-    let warning = format!("the PAM service {FALLBACK_SERVICE} is used: there is no service {wanted}");
-    (FALLBACK_SERVICE.to_owned(), Some(warning))
+///
+/// # Errors
+/// When neither has a file.
+pub fn pam_service(wanted: &str) -> Result<(String, Option<String>), Error> {
+    let (service, warning) = host::pam_service(wanted, &host::PAM_DIRECTORIES)?;
+    Ok((service.name, warning.map(|text| format!("PAM service: {text}"))))
 }
 
 /// The directory of the control socket: made when missing, and root's alone.
 pub(super) fn run_directory(config: &Config) -> Result<PathBuf, Error> {
-    let directory = config.control.parent().unwrap_or(Path::new("/")).to_owned();
-    let failed =
-        |error: io::Error| Error(format!("cannot use the directory {}: {error}", directory.display()));
-    if !directory.is_dir() {
-        DirBuilder::new().recursive(true).mode(0o755).create(&directory).map_err(failed)?;
+    let missing = match host::run_directory(&config.control)? {
+        RunDirectory::Ready(path) => return Ok(path),
+        RunDirectory::Missing(path) => path,
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(&missing);
+    made.map_err(|error| HostError::RunDirectory { path: missing, error })?;
+    // Looked at again: others may have been faster.
+    match host::run_directory(&config.control)? {
+        RunDirectory::Ready(path) => Ok(path),
+        RunDirectory::Missing(path) => {
+            Err(HostError::RunDirectory { path, error: io::ErrorKind::NotFound.into() }.into())
+        }
     }
-    let data = fs::metadata(&directory).map_err(failed)?;
-    if data.uid() != 0 || data.mode() & 0o022 != 0 {
-        return Err(failed(io::Error::other("others than root can write there")));
-    }
-    Ok(directory)
 }
 
 /// Goes into the background, with the terminal let go.
@@ -123,5 +115,40 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn the_run_directory_is_made_when_missing_and_believed_only_when_it_is_roots() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("deep/run");
+        let config = Config { control: directory.join("control"), ..Config::default() };
+        assert_eq!(run_directory(&config).unwrap(), directory);
+        let made = fs::metadata(&directory).unwrap();
+        assert!(made.is_dir() && made.uid() == 0 && made.mode() & 0o022 == 0, "{:o}", made.mode());
+        assert_eq!(run_directory(&config).unwrap(), directory, "it is there now");
+
+        fs::set_permissions(&directory, Permissions::from_mode(0o775)).unwrap();
+        let expected =
+            format!("cannot use the directory {}: others than root can write there", directory.display());
+        assert_eq!(run_directory(&config).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn the_relay_is_never_roots() {
+        let (account, warning) = relay_account("root").unwrap();
+        assert!(account.uid != 0 && account.gid != 0);
+        let warning = warning.unwrap();
+        assert_eq!(warning, "relay account: root has the user or group id of root; nobody stands in");
     }
 }

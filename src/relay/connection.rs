@@ -2,19 +2,20 @@
 //! one to the next.
 //!
 //! ```text
-//! Handshake ──ok──▶ Opening ──opened──▶ Live ──ended, last output sent──▶ Closing ──▶ (gone)
+//! (Request ──▶) Handshake ──ok──▶ Opening ──opened──▶ Live ──ended, last output sent──▶ Closing ──▶ (gone)
 //!     └──refused──────┴──refused────────────────────────────────────────────▲
 //! ```
 //! A client that goes, or a connection that breaks, ends every phase at once.
 
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::client_side::ClientSide;
 use super::ends::{Client, Terminal};
 use super::live::{Fate, Live, Scratch};
-use crate::ipc::CloseCause;
-use crate::wire::answer;
+use crate::ipc::{CloseCause, Services};
+use crate::wire::{answer, tcpmux};
 use crate::wire::handshake::{self, Handshake, Progress};
 
 /// How long a client may take to close after us.
@@ -38,6 +39,8 @@ pub struct Connection<C, T> {
 
 #[derive(Debug)]
 enum Phase<T> {
+    /// Waiting for the name of a TCPMUX service, until then.
+    Request(tcpmux::Decoder, Rc<Services>, Instant),
     /// Waiting for the handshake, until then.
     Handshake(Box<handshake::Decoder>, Instant),
     /// Waiting for the monitor; these bytes came behind the handshake.
@@ -94,6 +97,19 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         Connection { client: ClientSide::new(client), phase, idle, bytes_in: 0 }
     }
 
+    /// A client that has just connected to the TCPMUX port, to be offered these services.
+    pub fn multiplexed(
+        client: C,
+        services: &Rc<Services>,
+        handshake: Duration,
+        idle: Duration,
+        now: Instant,
+    ) -> Self {
+        let mut connection = Connection::new(client, handshake, idle, now);
+        connection.phase = Phase::Request(tcpmux::Decoder::default(), Rc::clone(services), now + handshake);
+        connection
+    }
+
     /// A client that is turned away at the door.
     pub fn refused(client: C, message: &str, now: Instant) -> Self {
         let phase = Phase::Closing { told: false, heard: false, budget: LINGER_BYTES, latest: now + LINGER };
@@ -101,6 +117,11 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             Connection { client: ClientSide::new(client), phase, idle: Duration::ZERO, bytes_in: 0 };
         connection.client.outgoing.push(&answer::refusal(message, true));
         connection
+    }
+
+    /// Says something before the handshake.
+    pub fn greet(&mut self, text: &[u8]) {
+        self.client.outgoing.push(text);
     }
 
     /// The client's end, e.g. to duplicate its descriptor.
@@ -175,14 +196,16 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     pub fn turn(&mut self, scratch: &mut Scratch, now: Instant) -> Turn {
         let outcome = match self.step(scratch, now) {
             Ok(outcome) => outcome,
-            Err(error) if matches!(self.phase, Phase::Handshake(..)) => {
+            Err(error) if matches!(self.phase, Phase::Request(..) | Phase::Handshake(..)) => {
                 self.close(now);
                 Outcome::Refused(format!("the connection broke during the handshake: {error}"))
             }
             Err(_) => Outcome::Gone(CloseCause::ClientLeft),
         };
         let (again, wake) = match &self.phase {
-            Phase::Handshake(_, latest) => (self.client.readable, Some(*latest)),
+            Phase::Request(_, _, latest) | Phase::Handshake(_, latest) => {
+                (self.client.readable, Some(*latest))
+            }
             Phase::Opening(_, latest) => (false, Some(*latest)),
             Phase::Live(live) => (live.has_work(&self.client, now), live.wake_at()),
             Phase::Closing { told, heard, latest, .. } => {
@@ -195,7 +218,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
 
     fn step(&mut self, scratch: &mut Scratch, now: Instant) -> io::Result<Outcome> {
         match &mut self.phase {
-            Phase::Handshake(..) => self.handshake(scratch, now),
+            Phase::Request(..) | Phase::Handshake(..) => self.begin(scratch, now),
             Phase::Opening(_, latest) => {
                 Ok(if *latest <= now { Outcome::Gone(CloseCause::Stuck) } else { Outcome::None })
             }
@@ -219,38 +242,74 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         }
     }
 
-    fn handshake(&mut self, scratch: &mut Scratch, now: Instant) -> io::Result<Outcome> {
-        let Phase::Handshake(decoder, latest) = &mut self.phase else { return Ok(Outcome::None) };
-        if *latest <= now {
+    /// Reads what comes before there is a session.
+    fn begin(&mut self, scratch: &mut Scratch, now: Instant) -> io::Result<Outcome> {
+        self.client.flush()?;
+        if let Phase::Request(_, _, latest) | Phase::Handshake(_, latest) = self.phase
+            && latest <= now
+        {
             return Ok(self.refuse_handshake("Handshake timed out", "no handshake in time".to_owned(), now));
         }
         let room = &mut scratch.bytes[..HANDSHAKE_READ];
         let outcome = match self.client.read(room)? {
-            None => Ok(Progress::More),
+            None => Outcome::None,
             Some(0) => {
                 self.close(now);
-                return Ok(Outcome::Refused("the client left during the handshake".to_owned()));
+                Outcome::Refused("the client left during the handshake".to_owned())
             }
-            Some(count) => decoder.push(&room[..count]).map(|progress| match progress {
-                Progress::Done { handshake, consumed } => {
-                    let early = room[consumed..count].to_vec();
-                    self.phase = Phase::Opening(early, now + OPENING);
-                    Progress::Done { handshake, consumed }
-                }
-                Progress::More => Progress::More,
-            }),
+            Some(count) => self.request(&room[..count], now)?,
         };
         // It may have held a password.
         room.fill(0);
-        match outcome {
-            Ok(Progress::More) => Ok(Outcome::None),
-            Ok(Progress::Done { handshake, .. }) => Ok(Outcome::Open(handshake)),
-            Err(refusal) => Ok(self.refuse_handshake(refusal.message(), refusal.to_string(), now)),
+        Ok(outcome)
+    }
+
+    fn request(&mut self, bytes: &[u8], now: Instant) -> io::Result<Outcome> {
+        let Phase::Request(decoder, services, latest) = &mut self.phase else {
+            return Ok(self.handshake(bytes, now));
+        };
+        match decoder.push(bytes, services.offer()) {
+            Ok(tcpmux::Progress::More) => Ok(Outcome::None),
+            Ok(tcpmux::Progress::Service { consumed }) => {
+                self.phase = Phase::Handshake(Box::default(), *latest);
+                self.client.send(tcpmux::ACCEPTED)?;
+                // A client that waits for nothing has sent its handshake behind it.
+                Ok(self.handshake(&bytes[consumed..], now))
+            }
+            Ok(tcpmux::Progress::Help) => {
+                let list = services.offer().list();
+                self.client.outgoing.push(&list);
+                self.close(now);
+                Ok(Outcome::Refused("it asked TCPMUX for the list of services".to_owned()))
+            }
+            Err(refusal) => {
+                self.client.outgoing.push(tcpmux::REFUSED);
+                self.close(now);
+                Ok(Outcome::Refused(refusal.to_string()))
+            }
+        }
+    }
+
+    fn handshake(&mut self, bytes: &[u8], now: Instant) -> Outcome {
+        let Phase::Handshake(decoder, _) = &mut self.phase else { return Outcome::None };
+        match decoder.push(bytes) {
+            Ok(Progress::More) => Outcome::None,
+            Ok(Progress::Done { handshake, consumed }) => {
+                self.phase = Phase::Opening(bytes[consumed..].to_vec(), now + OPENING);
+                Outcome::Open(handshake)
+            }
+            Err(refusal) => self.refuse_handshake(refusal.message(), refusal.to_string(), now),
         }
     }
 
     fn refuse_handshake(&mut self, message: &str, reason: String, now: Instant) -> Outcome {
-        self.client.outgoing.push(&answer::refusal(message, true));
+        let answer = match self.phase {
+            Phase::Request(..) => tcpmux::REFUSED.to_vec(),
+            Phase::Handshake(..) | Phase::Opening(..) | Phase::Live(_) | Phase::Closing { .. } => {
+                answer::refusal(message, true)
+            }
+        };
+        self.client.outgoing.push(&answer);
         self.close(now);
         Outcome::Refused(reason)
     }

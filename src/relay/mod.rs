@@ -16,7 +16,7 @@ mod queue;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -29,13 +29,14 @@ use nix::unistd::{Gid, Uid};
 
 use crate::audit::event::Via;
 use crate::ipc::{
-    CloseCause, ConnectionId, FromRelay, HandshakeFields, Incoming, RelayEnd, RelayLimits, RelaySetup,
+    CloseCause, ConnectionId, FromRelay, Greeting, HandshakeFields, Incoming, RelayEnd, RelayLimits, RelaySetup, Services,
     ToRelay,
 };
 use crate::sys::channel::Channel;
 use crate::sys::pty::Leader;
 use crate::sys::{process, sandbox, socket};
 use crate::wire::handshake::Handshake;
+use crate::wire::tcpmux;
 use admission::{Admission, Source};
 use connection::{Connection, Outcome, Ready};
 use ends::{WatchedClient, WatchedTerminal};
@@ -128,8 +129,11 @@ struct Relay {
     link: RelayEnd,
     monitor_ready: bool,
     limits: RelayLimits,
+    services: Rc<Services>,
     listeners: Vec<Listener>,
     accept_again: Option<Instant>,
+    /// A superserver handed over the only connection there will be.
+    adopted: bool,
     connections: HashMap<ConnectionId, Entry>,
     admission: Admission,
     refused: usize,
@@ -147,10 +151,10 @@ impl Relay {
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&link.as_raw_fd()), Watched::Monitor.token(), interest)?;
         let mut watched = Vec::new();
-        for (index, fd) in listeners.into_iter().enumerate() {
+        for (index, (fd, via)) in listeners.into_iter().zip(setup.doors).enumerate() {
             let mut socket = TcpListener::from_std(fd.into());
             registry.register(&mut socket, Watched::Listener(index).token(), Interest::READABLE)?;
-            watched.push(Listener { socket, via: Via::Rlogin, ready: true });
+            watched.push(Listener { socket, via, ready: true });
         }
         Ok(Relay {
             poll,
@@ -159,8 +163,10 @@ impl Relay {
             monitor_ready: true,
             admission: Admission::new(setup.limits.sessions, setup.limits.per_source),
             limits: setup.limits,
+            services: Rc::new(setup.services),
             listeners: watched,
             accept_again: None,
+            adopted: false,
             connections: HashMap::new(),
             refused: 0,
             next_id: 1,
@@ -191,6 +197,9 @@ impl Relay {
                 if let Some(id) = self.turns.pop_front() {
                     self.turn(id, now)?;
                 }
+            }
+            if self.adopted && self.connections.is_empty() {
+                return Ok(());
             }
         }
     }
@@ -264,6 +273,11 @@ impl Relay {
     fn obey(&mut self, message: ToRelay, mut descriptors: Vec<OwnedFd>, now: Instant) -> io::Result<()> {
         let id = match message {
             ToRelay::Setup(_) => return Err(io::Error::other("set up twice")),
+            ToRelay::Adopt(greeting) => {
+                self.adopted = true;
+                let Some(client) = descriptors.pop() else { return Err(io::Error::other("no connection")) };
+                return self.adopt(client, greeting, now);
+            }
             ToRelay::Limits(limits) => {
                 self.admission.set_limits(limits.sessions, limits.per_source);
                 self.limits = limits;
@@ -291,9 +305,25 @@ impl Relay {
                 entry.connection.refuse(&text, now);
             }
             ToRelay::Ended(_) => entry.connection.session_ended(now),
-            ToRelay::Setup(_) | ToRelay::Limits(_) | ToRelay::Stop => {}
+            ToRelay::Setup(_) | ToRelay::Adopt(_) | ToRelay::Limits(_) | ToRelay::Stop => {}
         }
         enqueue(&mut self.turns, id, entry);
+        Ok(())
+    }
+
+    fn adopt(&mut self, client: OwnedFd, greeting: Greeting, now: Instant) -> io::Result<()> {
+        socket::set_nonblocking(client.as_fd())?;
+        // It may have gone already; then there is nothing to do, and the relay ends.
+        let Ok(peer) = socket::peer(client.as_fd()) else { return Ok(()) };
+        let stream = TcpStream::from_std(client.into());
+        let via = match greeting {
+            Greeting::None => Via::Inetd,
+            Greeting::Tcpmux => Via::Tcpmux,
+        };
+        let id = self.welcome(stream, peer, via, now)?;
+        if let (Greeting::Tcpmux, Some(entry)) = (greeting, self.connections.get_mut(&id)) {
+            entry.connection.greet(tcpmux::ACCEPTED);
+        }
         Ok(())
     }
 
@@ -338,7 +368,13 @@ impl Relay {
         Ok(())
     }
 
-    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr, via: Via, now: Instant) -> io::Result<()> {
+    fn welcome(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        via: Via,
+        now: Instant,
+    ) -> io::Result<ConnectionId> {
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
         self.link.send(&FromRelay::Connection { peer, via }, Vec::new())?;
@@ -347,10 +383,10 @@ impl Relay {
         if let Err(reason) = admitted {
             self.link.send(&FromRelay::Refused { peer, reason: reason.to_owned() }, Vec::new())?;
             if self.refused >= REFUSED {
-                return Ok(());
+                return Ok(id);
             }
         }
-        let client = socket::prepare(std::os::fd::AsFd::as_fd(&stream))
+        let client = socket::prepare(stream.as_fd(), self.limits.keepalive)
             .and_then(|()| WatchedClient::new(stream, &self.registry, Watched::Client(id).token()));
         let client = match client {
             Ok(client) => client,
@@ -358,20 +394,26 @@ impl Relay {
                 if admitted.is_ok() {
                     self.admission.leave(source);
                 }
-                return Ok(());
+                return Ok(id);
             }
         };
-        let connection = if admitted.is_ok() {
-            Connection::new(client, self.limits.handshake, self.limits.idle, now)
-        } else {
-            self.refused += 1;
-            Connection::refused(client, "Try again", now)
+        let RelayLimits { handshake, idle, .. } = self.limits;
+        let connection = match (admitted, via) {
+            (Err(_), _) => {
+                self.refused += 1;
+                Connection::refused(client, "Try again", now)
+            }
+            // From a superserver it comes with its request answered.
+            (Ok(()), Via::Tcpmux) if !self.adopted => {
+                Connection::multiplexed(client, &self.services, handshake, idle, now)
+            }
+            (Ok(()), Via::Rlogin | Via::Tcpmux | Via::Inetd) => Connection::new(client, handshake, idle, now),
         };
         let source = admitted.is_ok().then_some(source);
         let entry = Entry { connection, peer, via, source, queued: true, wake: None, open: false };
         self.connections.insert(id, entry);
         self.turns.push_back(id);
-        Ok(())
+        Ok(id)
     }
 
     fn turn(&mut self, id: ConnectionId, now: Instant) -> io::Result<()> {

@@ -51,6 +51,10 @@ enum Proof {
 impl Login {
     /// Finds out who it is and that the account may be used now.
     pub(super) fn identify(&self, names: Names) -> Result<Authenticated, NoSession> {
+        if self.host.is_none() && self.config.login.confirm_host {
+            self.refuse("Permission denied");
+            return Err(NoSession::Refused("the client's address has no confirmed name".to_owned()));
+        }
         self.show_banner();
         match self.try_trust(&names)? {
             Some(trusted) => Ok(trusted),

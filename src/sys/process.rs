@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
@@ -13,7 +13,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, dup2_stdin};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::channel::Channel;
 
@@ -157,6 +158,25 @@ pub fn close_on_exec_all() {
 /// Those of open(2) and dup2(2).
 pub fn close_stdin() -> io::Result<()> {
     Ok(dup2_stdin(File::open("/dev/null")?)?)
+}
+
+/// Takes the connection that a superserver made our standard input, and makes the
+/// null device of it, standard output and standard error: whatever is written there
+/// would reach the client.
+///
+/// # Errors
+/// When standard input is not a connected TCP socket.
+pub fn take_connection() -> io::Result<OwnedFd> {
+    let client = io::stdin().as_fd().try_clone_to_owned()?;
+    super::socket::peer(client.as_fd())?;
+    if getsockopt(&client, sockopt::SockType)? != SockType::Stream {
+        return Err(Errno::EPROTOTYPE.into());
+    }
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    Ok(client)
 }
 
 /// The limit on open descriptors a process was started with.

@@ -40,6 +40,16 @@ pub fn set_nonblocking(fd: BorrowedFd) -> io::Result<()> {
 /// # Errors
 /// The system's reason, e.g. that the address is in use.
 pub fn listen(address: SocketAddr, alone: bool) -> io::Result<OwnedFd> {
+    let socket = bind(address, alone)?;
+    socket::listen(&socket, Backlog::new(BACKLOG)?)?;
+    Ok(socket)
+}
+
+/// Opens what [`listen`] opens, but does not listen yet: no client can connect to it.
+///
+/// # Errors
+/// As there.
+pub fn bind(address: SocketAddr, alone: bool) -> nix::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket::socket(
         family,
@@ -47,12 +57,12 @@ pub fn listen(address: SocketAddr, alone: bool) -> io::Result<OwnedFd> {
         SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         SockProtocol::Tcp,
     )?;
+    // Connections of an earlier daemon that still wait for their end do not count as "in use".
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     if address.is_ipv6() {
         setsockopt(&socket, sockopt::Ipv6V6Only, &!alone)?;
     }
     socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
-    socket::listen(&socket, Backlog::new(BACKLOG)?)?;
     Ok(socket)
 }
 
@@ -117,14 +127,14 @@ pub fn has_ip_options(socket: BorrowedFd) -> io::Result<bool> {
     }
 }
 
-/// Sets what a session's connection wants: no delay for keystrokes, a question
+/// Sets what a session's connection wants: no delay for keystrokes, perhaps a question
 /// after some minutes of silence, and little output in the kernel's hands.
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub fn prepare(socket: BorrowedFd) -> io::Result<()> {
+pub fn prepare(socket: BorrowedFd, keepalive: bool) -> io::Result<()> {
     setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
-    setsockopt(&socket, sockopt::KeepAlive, &true)?;
+    setsockopt(&socket, sockopt::KeepAlive, &keepalive)?;
     setsockopt(&socket, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE)?;
     setsockopt(&socket, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL)?;
     setsockopt(&socket, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;

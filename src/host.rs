@@ -1,0 +1,282 @@
+//! What rlogind needs of the machine it runs on: an account for the relay, a PAM
+//! service, a directory in `/run`, and how its addresses are bound.
+//!
+//! Serving and `rlogind check` both ask here, so that the one cannot promise what
+//! the other refuses. It only looks: nothing on the machine may change by it.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::User;
+
+/// The account that stands in for one the relay cannot have.
+const FALLBACK_ACCOUNT: &str = "nobody";
+/// The PAM service that stands in for a missing one.
+const FALLBACK_SERVICE: &str = "login";
+/// Where PAM looks for its services, in this order (pam.d(5)).
+pub const PAM_DIRECTORIES: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
+
+/// What the machine lacks; each says so in words for the administrator.
+#[derive(Debug)]
+pub enum HostError {
+    /// Neither the configured account nor the one that stands in can be the relay's.
+    RelayAccount {
+        /// What is wrong with the configured one.
+        wanted: String,
+        /// What is wrong with the other.
+        fallback: String,
+    },
+    /// Neither the configured PAM service nor the one that stands in has a file.
+    PamService {
+        /// The configured one.
+        wanted: String,
+    },
+    /// The directory of the control socket cannot be used.
+    RunDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostError::RelayAccount { wanted, fallback } => write!(f, "{wanted}, and {fallback}"),
+            HostError::PamService { wanted } => {
+                let directories = PAM_DIRECTORIES.join(" or ");
+                write!(f, "neither {wanted} nor {FALLBACK_SERVICE} is a file in {directories}")
+            }
+            HostError::RunDirectory { path, error } => {
+                write!(f, "cannot use the directory {}: {error}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for HostError {}
+
+/// The account the relay runs as: neither its user nor its group is root's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// The user id.
+    pub uid: u32,
+    /// The id of its primary group.
+    pub gid: u32,
+}
+
+/// Finds the relay's account. The second value warns when another one stands in for it.
+///
+/// # Errors
+/// When that one cannot be the relay's, either.
+pub fn relay_account(wanted: &str) -> Result<(Account, Option<String>), HostError> {
+    relay_account_by(wanted, |name| {
+        Ok(User::from_name(name)?.map(|user| Account { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+    })
+}
+
+fn relay_account_by(
+    wanted: &str,
+    look_up: impl Fn(&str) -> Result<Option<Account>, Errno>,
+) -> Result<(Account, Option<String>), HostError> {
+    let usable = |name: &str| match look_up(name) {
+        Err(errno) => Err(format!("cannot look up the account {name}: {}", errno.desc())),
+        Ok(None) => Err(format!("no account {name}")),
+        // Names are no help here: any account can have root's ids.
+        Ok(Some(Account { uid, gid })) if uid == 0 || gid == 0 => {
+            Err(format!("{name} has the user or group id of root"))
+        }
+        Ok(Some(account)) => Ok(account),
+    };
+    let trouble = match usable(wanted) {
+        Ok(account) => return Ok((account, None)),
+        Err(trouble) => trouble,
+    };
+    match usable(FALLBACK_ACCOUNT) {
+        Ok(account) => Ok((account, Some(format!("{trouble}; {FALLBACK_ACCOUNT} stands in")))),
+        Err(fallback) => Err(HostError::RelayAccount { wanted: trouble, fallback }),
+    }
+}
+
+/// A PAM service that has a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PamService {
+    /// Its name, as PAM is asked for it.
+    pub name: String,
+    /// The file PAM will read.
+    pub file: PathBuf,
+}
+
+/// Finds the PAM service in the directories, [`PAM_DIRECTORIES`] but in tests. The
+/// second value warns when another one stands in for it.
+///
+/// # Errors
+/// When that one has no file, either. PAM would read the service `other` then, of
+/// which nobody said that it may let rlogin's users in.
+pub fn pam_service(
+    wanted: &str,
+    directories: &[impl AsRef<Path>],
+) -> Result<(PamService, Option<String>), HostError> {
+    let find = |name: &str| {
+        let mut files = directories.iter().map(|directory| directory.as_ref().join(name));
+        files.find(|file| file.is_file()).map(|file| PamService { name: name.to_owned(), file })
+    };
+    if let Some(service) = find(wanted) {
+        return Ok((service, None));
+    }
+    let service =
+        find(FALLBACK_SERVICE).ok_or_else(|| HostError::PamService { wanted: wanted.to_owned() })?;
+    let warning = format!("no file for the service {wanted}; {} stands in", service.file.display());
+    Ok((service, Some(warning)))
+}
+
+/// The directory of the control socket, in which the relay's empty root is made as well.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RunDirectory {
+    /// It is there, and only root can write to it.
+    Ready(PathBuf),
+    /// It has yet to be made, and nothing is in the way.
+    Missing(PathBuf),
+}
+
+/// Looks at the directory of this control socket.
+///
+/// # Errors
+/// When others than root can write to it, or when it is no directory and cannot become one.
+pub fn run_directory(control: &Path) -> Result<RunDirectory, HostError> {
+    let path = control.parent().unwrap_or(Path::new("/")).to_owned();
+    let trouble = match fs::metadata(&path) {
+        Ok(data) if !data.is_dir() => io::ErrorKind::NotADirectory.into(),
+        Ok(data) if data.uid() != 0 || data.mode() & 0o022 != 0 => {
+            io::Error::other("others than root can write there")
+        }
+        Ok(_) => return Ok(RunDirectory::Ready(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // As mkdir(2) sees it: a link that leads nowhere is in the way.
+            let nearest = path.ancestors().find(|part| part.symlink_metadata().is_ok());
+            if nearest.is_none_or(Path::is_dir) {
+                return Ok(RunDirectory::Missing(path));
+            }
+            io::ErrorKind::NotADirectory.into()
+        }
+        Err(error) => error,
+    };
+    Err(HostError::RunDirectory { path, error: trouble })
+}
+
+/// Whether no IPv4 address among `addresses` has this one's port, so that an IPv6
+/// wildcard address serves IPv4 clients as well.
+#[must_use]
+pub fn is_alone(address: SocketAddr, addresses: &[SocketAddr]) -> bool {
+    !addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine with these accounts; `None`: its data base cannot be read.
+    fn relay_of(
+        wanted: &str,
+        accounts: Option<&[(&str, u32, u32)]>,
+    ) -> Result<(Account, Option<String>), String> {
+        let look_up = |name: &str| {
+            let found = accounts.ok_or(Errno::EIO)?.iter().find(|(known, ..)| *known == name);
+            Ok(found.map(|&(_, uid, gid)| Account { uid, gid }))
+        };
+        relay_account_by(wanted, look_up).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_relay_never_gets_an_id_of_roots() {
+        let nobody = Account { uid: 65534, gid: 65534 };
+        let accounts =
+            [("relay", 812, 813), ("toor", 0, 812), ("staff", 812, 0), ("nobody", nobody.uid, nobody.gid)];
+        let relay = |name| relay_of(name, Some(&accounts));
+        let stands_in = |trouble: &str| Ok((nobody, Some(format!("{trouble}; nobody stands in"))));
+        assert_eq!(relay("relay"), Ok((Account { uid: 812, gid: 813 }, None)));
+        assert_eq!(relay("toor"), stands_in("toor has the user or group id of root"));
+        assert_eq!(relay("staff"), stands_in("staff has the user or group id of root"));
+        assert_eq!(relay("none"), stands_in("no account none"));
+    }
+
+    #[test]
+    fn without_an_account_for_the_relay_it_is_said_what_is_wrong_with_both() {
+        let told = |accounts: Option<&[_]>| relay_of("relay", accounts).unwrap_err();
+        assert_eq!(told(Some(&[])), "no account relay, and no account nobody");
+        for root in [("nobody", 0, 65534), ("nobody", 65534, 0)] {
+            assert_eq!(told(Some(&[root])), "no account relay, and nobody has the user or group id of root");
+        }
+        let unread =
+            "cannot look up the account relay: I/O error, and cannot look up the account nobody: I/O error";
+        assert_eq!(told(None), unread);
+    }
+
+    #[test]
+    fn the_relays_account_is_looked_up_on_this_machine() {
+        let (nobody, warning) = relay_account("nobody").unwrap();
+        assert!(nobody.uid != 0 && nobody.gid != 0 && warning.is_none(), "{nobody:?} {warning:?}");
+        let (account, warning) = relay_account("root").unwrap();
+        assert_eq!(account, nobody);
+        assert_eq!(warning.as_deref(), Some("root has the user or group id of root; nobody stands in"));
+    }
+
+    #[test]
+    fn the_pam_service_is_looked_for_in_both_directories() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [first, second] = [folders[0].path(), folders[1].path()];
+        let find = || pam_service("rlogin", &[first, second]).map_err(|error| error.to_string());
+        let service =
+            |name: &str, folder: &Path| PamService { name: name.to_owned(), file: folder.join(name) };
+
+        assert_eq!(find().unwrap_err(), "neither rlogin nor login is a file in /etc/pam.d or /usr/lib/pam.d");
+        fs::write(second.join("login"), "").unwrap();
+        let warning = format!("no file for the service rlogin; {}/login stands in", second.display());
+        assert_eq!(find(), Ok((service("login", second), Some(warning))));
+        fs::create_dir(first.join("rlogin")).unwrap();
+        assert_eq!(find().unwrap().0.name, "login", "a directory is no service");
+        fs::write(second.join("rlogin"), "").unwrap();
+        assert_eq!(find(), Ok((service("rlogin", second), None)));
+        fs::remove_dir(first.join("rlogin")).unwrap();
+        fs::write(first.join("rlogin"), "").unwrap();
+        assert_eq!(find(), Ok((service("rlogin", first), None)), "as PAM does, /etc first");
+    }
+
+    #[test]
+    fn the_run_directory_is_roots_alone_or_can_be_made() {
+        let look = |control: &str| run_directory(Path::new(control)).map_err(|error| error.to_string());
+        assert_eq!(look("/usr/control"), Ok(RunDirectory::Ready("/usr".into())));
+        assert_eq!(look("/control"), Ok(RunDirectory::Ready("/".into())));
+        assert_eq!(look("/usr/no/such/control"), Ok(RunDirectory::Missing("/usr/no/such".into())));
+        let refused = |path: &str, why: &str| Err(format!("cannot use the directory {path}: {why}"));
+        assert_eq!(look("/tmp/control"), refused("/tmp", "others than root can write there"));
+        assert_eq!(look("/etc/passwd/control"), refused("/etc/passwd", "not a directory"));
+        assert!(look("/etc/passwd/x/control").is_err());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_in_the_run_directorys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/nonexistent/target", &link).unwrap();
+        for control in [link.join("control"), link.join("below/control")] {
+            assert!(run_directory(&control).is_err(), "{control:?}");
+        }
+        assert!(matches!(run_directory(&folder.path().join("x/control")), Ok(RunDirectory::Missing(_))));
+    }
+
+    #[test]
+    fn an_ipv4_address_on_the_same_port_ends_being_alone() {
+        let [wildcard, other_port, v4] =
+            ["[::]:513", "0.0.0.0:514", "127.0.0.1:513"].map(|text| text.parse().unwrap());
+        assert!(is_alone(wildcard, &[wildcard]));
+        assert!(is_alone(wildcard, &[wildcard, other_port]));
+        assert!(!is_alone(wildcard, &[v4, wildcard, other_port]));
+    }
+}
