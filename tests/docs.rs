@@ -144,16 +144,15 @@ fn the_daemons_page_has_every_command_and_flag() {
             text.lines().filter_map(|line| line.strip_prefix(".It ")).map(unescaped).collect();
         let mut real = BTreeSet::new();
         for arg in command.get_arguments() {
-            let long = arg.get_long().expect("no argument without a long name");
-            let everywhere = ["help", "version"].contains(&long);
+            let long = arg.get_long();
+            let everywhere = long.is_some_and(|long| ["help", "version"].contains(&long));
             // Once is enough.
             if everywhere && name != "rlogind" {
                 continue;
             }
-            let mut item = format!("Fl -{long}");
-            if let Some(short) = arg.get_short() {
-                item = format!("Fl {short} , {item}");
-            }
+            let names = [arg.get_short().map(String::from), long.map(|long| format!("-{long}"))];
+            let names: Vec<String> = names.into_iter().flatten().map(|name| format!("Fl {name}")).collect();
+            let mut item = names.join(" , ");
             if arg.get_action().takes_values() {
                 item.push_str(&format!(" Ar {}", arg.get_value_names().unwrap()[0]));
             }

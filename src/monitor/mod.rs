@@ -7,6 +7,7 @@
 
 mod opening;
 mod serve;
+mod service;
 mod session;
 mod startup;
 
@@ -27,6 +28,7 @@ use nix::unistd::Uid;
 use crate::audit::event::{Event, Via};
 use crate::audit::syslog::{Log, SOCKET};
 use crate::config::{self, Config};
+pub use crate::ipc::Greeting;
 use crate::ipc::{
     ConnectionId, FromRelay, FromSession, Incoming, RelayLink, RelaySetup, Shared, ToRelay, ToSession,
 };
@@ -35,7 +37,6 @@ use crate::sys::process::{self, DescriptorLimit, Process};
 use crate::sys::socket;
 use session::Session;
 use startup::Account;
-pub use crate::ipc::Greeting;
 pub use startup::{Error, pam_service};
 
 /// The argument that starts our image as the relay.
@@ -77,7 +78,13 @@ pub struct Options {
 /// What keeps it from serving, in words for the administrator.
 pub fn run(mut options: Options) -> Result<(), Error> {
     let (account, scratch, warnings) = prepare(&mut options.config)?;
-    let listeners = startup::listen(&options.config)?;
+    let mut listeners = service::listeners()?;
+    if listeners.is_empty() {
+        listeners = startup::listen(&options.config)?;
+    } else {
+        // Whatever the configuration says.
+        options.listen_is_fixed = true;
+    }
     let pid_file = match &options.daemon {
         Some(pid_file) => startup::detach(pid_file.as_deref())?,
         None => None,
@@ -91,6 +98,7 @@ pub fn run(mut options: Options) -> Result<(), Error> {
     let relay = RelayParts { account, scratch, listeners, ports };
     let mut monitor = Monitor::new(options, relay, log)?;
     monitor.log.write(&Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), listen }, now);
+    service::ready(&monitor.parts.listeners);
     let cause = monitor.serve()?;
     monitor.log.write(&Event::Stopped { cause }, Instant::now());
     monitor.log.finish(LOG_PATIENCE);
@@ -107,8 +115,8 @@ pub fn run_inetd(mut options: Options, client: OwnedFd, greeting: Greeting) -> R
     let outcome = prepare(&mut options.config).and_then(|(account, scratch, warnings)| {
         let now = Instant::now();
         warn(&mut log, warnings, now);
-        let port = socket::local_port(client.as_fd()).map_err(|error| Error(error.to_string()))?;
-        let relay = RelayParts { account, scratch, listeners: Vec::new(), ports: vec![port] };
+        let local = socket::local_address(client.as_fd()).map_err(|error| Error(error.to_string()))?;
+        let relay = RelayParts { account, scratch, listeners: Vec::new(), ports: vec![local.port()] };
         Ok((relay, now))
     });
     let (relay, now) = match outcome {

@@ -88,7 +88,8 @@ impl Monitor {
     fn permit(&self, client: &OwnedFd, peer: SocketAddr, fields: &HandshakeFields) -> Result<(), Refusal> {
         // A relay that was taken over could connect to a trusted host by itself and
         // call that a client; but it cannot do so from a port of ours.
-        if !socket::local_port(client.as_fd()).is_ok_and(|port| self.parts.ports.contains(&port)) {
+        let local = socket::local_address(client.as_fd());
+        if !local.is_ok_and(|address| self.parts.ports.contains(&address.port())) {
             return Err(Refusal::of(
                 peer,
                 "Permission denied",

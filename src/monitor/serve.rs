@@ -129,12 +129,14 @@ impl Monitor {
             gid: self.parts.account.gid,
             limits: (&self.config.limits).into(),
             doors: self.parts.listeners.iter().map(|listener| listener.via).collect(),
-            services: Services {
-                names: self.config.tcpmux.services.clone(),
-                help: self.config.tcpmux.help,
-            },
+            services: Services { names: self.config.tcpmux.services.clone(), help: self.config.tcpmux.help },
         };
-        let listeners = self.parts.listeners.iter().map(|listener| listener.socket.try_clone()).collect::<Result<Vec<_>, _>>()?;
+        let listeners = self
+            .parts
+            .listeners
+            .iter()
+            .map(|listener| listener.socket.try_clone())
+            .collect::<Result<Vec<_>, _>>()?;
         link.send(&ToRelay::Setup(setup), listeners)?;
         let registry = self.poll.registry();
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -161,6 +163,7 @@ impl Monitor {
 
     /// Reads the configuration again. A bad one changes nothing.
     fn reload(&mut self, now: Instant) {
+        service::reloading();
         let event = match self.read_again(now) {
             Ok(source) => {
                 let limits = ToRelay::Limits((&self.config.limits).into());
@@ -170,6 +173,7 @@ impl Monitor {
             Err(error) => Event::ConfigRefused { path: self.source.clone(), error },
         };
         self.log.write(&event, now);
+        service::ready(&self.parts.listeners);
     }
 
     fn read_again(&mut self, now: Instant) -> Result<String, String> {
@@ -199,6 +203,7 @@ impl Monitor {
         if self.stopping.is_some() {
             return;
         }
+        service::stopping(cause);
         self.stopping = Some((cause.to_owned(), now + STOP_GRACE));
         self.parts.listeners.clear();
         self.tell_relay(&ToRelay::Stop, Vec::new());

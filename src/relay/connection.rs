@@ -15,8 +15,8 @@ use super::client_side::ClientSide;
 use super::ends::{Client, Terminal};
 use super::live::{Fate, Live, Scratch};
 use crate::ipc::{CloseCause, Services};
-use crate::wire::{answer, tcpmux};
 use crate::wire::handshake::{self, Handshake, Progress};
+use crate::wire::{answer, tcpmux};
 
 /// How long a client may take to close after us.
 const LINGER: Duration = Duration::from_secs(2);

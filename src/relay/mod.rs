@@ -29,8 +29,8 @@ use nix::unistd::{Gid, Uid};
 
 use crate::audit::event::Via;
 use crate::ipc::{
-    CloseCause, ConnectionId, FromRelay, Greeting, HandshakeFields, Incoming, RelayEnd, RelayLimits, RelaySetup, Services,
-    ToRelay,
+    CloseCause, ConnectionId, FromRelay, Greeting, HandshakeFields, Incoming, RelayEnd, RelayLimits,
+    RelaySetup, Services, ToRelay,
 };
 use crate::sys::channel::Channel;
 use crate::sys::pty::Leader;

@@ -4,6 +4,7 @@
 //! program: each file wraps one thing of the kernel or the C library in a type
 //! that cannot be misused.
 
+pub mod activation;
 pub mod channel;
 pub mod identity;
 pub mod memory_file;

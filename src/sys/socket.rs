@@ -71,23 +71,21 @@ pub fn bind(address: SocketAddr, alone: bool) -> nix::Result<OwnedFd> {
 /// # Errors
 /// `NotConnected` when the client has gone already, or when this is no TCP socket.
 pub fn peer(socket: BorrowedFd) -> io::Result<SocketAddr> {
-    let address = socket::getpeername::<SockaddrStorage>(socket.as_raw_fd())?;
-    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => Ok(SocketAddr::from(*v4)),
-        (_, Some(v6)) => Ok(canonical(SocketAddr::from(*v6))),
-        (None, None) => Err(Errno::EAFNOSUPPORT.into()),
-    }
+    to_address(&socket::getpeername::<SockaddrStorage>(socket.as_raw_fd())?).map(canonical)
 }
 
-/// The port on our side of a connection.
+/// The address on our side of a connection, or of a listener.
 ///
 /// # Errors
 /// When this is no TCP socket.
-pub fn local_port(socket: BorrowedFd) -> io::Result<u16> {
-    let address = socket::getsockname::<SockaddrStorage>(socket.as_raw_fd())?;
+pub fn local_address(socket: BorrowedFd) -> io::Result<SocketAddr> {
+    to_address(&socket::getsockname::<SockaddrStorage>(socket.as_raw_fd())?)
+}
+
+fn to_address(address: &SockaddrStorage) -> io::Result<SocketAddr> {
     match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => Ok(v4.port()),
-        (_, Some(v6)) => Ok(v6.port()),
+        (Some(v4), _) => Ok(SocketAddr::from(*v4)),
+        (_, Some(v6)) => Ok(SocketAddr::from(*v6)),
         (None, None) => Err(Errno::EAFNOSUPPORT.into()),
     }
 }
