@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::config;
 
@@ -85,6 +85,7 @@ pub enum Command {
 
 /// `rlogind inetd`; the letters mean what they mean to other rlogin servers.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(disable_help_flag = true)]
 pub struct Inetd {
     /// The configuration file.
     #[command(flatten)]
@@ -104,6 +105,13 @@ pub struct Inetd {
     /// Do not ask a silent client whether it is still there
     #[arg(short = 'n')]
     pub no_keepalive: bool,
+    /// Letters of other servers that ask for what is always or never so here: root's
+    /// .rhosts, TCP_NODELAY, debugging
+    #[arg(short = 'h', short_aliases = ['D', 'd'], hide = true, action = ArgAction::Count)]
+    pub ignored: u8,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: (),
 }
 
 /// `rlogind trust …`
@@ -155,11 +163,12 @@ pub struct CheckTrust {
     pub config: ConfigFile,
 }
 
-/// Reads the command line. Does not return for `--help`, `--version` and what is
-/// not understood (exit status 2).
-#[must_use]
-pub fn parse() -> Cli {
-    Cli::parse_from(as_inetd(std::env::args_os().collect()))
+/// Reads a command line.
+///
+/// # Errors
+/// What is not understood, or the help that was asked for.
+pub fn read(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(as_inetd(arguments))
 }
 
 /// Under the name in.rlogind, as inetd.conf has it, the command is `inetd`.

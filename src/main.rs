@@ -27,7 +27,15 @@ fn main() -> ExitCode {
 }
 
 fn command() -> ExitCode {
-    let cli = cli::parse();
+    let cli = match cli::read(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        // A superserver's client would see it as part of the protocol.
+        Err(error) if process::take_connection().is_ok() => {
+            monitor::complain(&format!("the command line: {}", error.kind()));
+            return ExitCode::from(2);
+        }
+        Err(error) => error.exit(),
+    };
     let out = &mut io::stdout().lock();
     match cli.command {
         None => serve(cli.serve),

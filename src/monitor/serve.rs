@@ -154,6 +154,8 @@ impl Monitor {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             match Signal::try_from(number) {
+                // A single connection keeps what it began with, flags and all.
+                Ok(Signal::SIGHUP) if self.only_connection => {}
                 Ok(Signal::SIGHUP) => self.reload(now),
                 Ok(signal) => self.stop(signal.as_str(), now),
                 Err(_) => {}
@@ -315,6 +317,8 @@ impl Monitor {
 
     /// The relay has ended. Its sessions end with it; another one takes its place.
     fn bury_relay(&mut self, now: Instant) {
+        // What it said last is heard first.
+        self.hear_relay(now);
         let Some((process, link)) = &self.relay else { return };
         let Ok(Some(end)) = process.try_wait() else { return };
         let registry = self.poll.registry();
@@ -323,6 +327,10 @@ impl Monitor {
         self.relay = None;
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.close_session(id, (0, 0), now);
+        }
+        if self.only_connection {
+            // Its one connection is closed, in order or not; the session has its time.
+            self.stopping.get_or_insert(("the connection is closed".to_owned(), now + HANG_UP_GRACE));
         }
         if self.stopping.is_none() {
             let text =

@@ -111,11 +111,11 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     }
 
     /// A client that is turned away at the door.
-    pub fn refused(client: C, message: &str, now: Instant) -> Self {
+    pub fn refused(client: C, answer: &[u8], now: Instant) -> Self {
         let phase = Phase::Closing { told: false, heard: false, budget: LINGER_BYTES, latest: now + LINGER };
         let mut connection =
             Connection { client: ClientSide::new(client), phase, idle: Duration::ZERO, bytes_in: 0 };
-        connection.client.outgoing.push(&answer::refusal(message, true));
+        connection.client.outgoing.push(answer);
         connection
     }
 

@@ -36,7 +36,7 @@ use crate::sys::channel::Channel;
 use crate::sys::pty::Leader;
 use crate::sys::{process, sandbox, socket};
 use crate::wire::handshake::Handshake;
-use crate::wire::tcpmux;
+use crate::wire::{answer, tcpmux};
 use admission::{Admission, Source};
 use connection::{Connection, Outcome, Ready};
 use ends::{WatchedClient, WatchedTerminal};
@@ -401,7 +401,12 @@ impl Relay {
         let connection = match (admitted, via) {
             (Err(_), _) => {
                 self.refused += 1;
-                Connection::refused(client, "Try again", now)
+                let answer = if via == Via::Tcpmux && !self.adopted {
+                    tcpmux::BUSY.to_vec()
+                } else {
+                    answer::refusal("Try again", true)
+                };
+                Connection::refused(client, &answer, now)
             }
             // From a superserver it comes with its request answered.
             (Ok(()), Via::Tcpmux) if !self.adopted => {

@@ -17,6 +17,9 @@ pub const ACCEPTED: &[u8] = b"+Go ahead\r\n";
 /// There is no such service, or none that is told of. The connection is to be closed.
 pub const REFUSED: &[u8] = b"-Service not available\r\n";
 
+/// Not now: there are too many connections. The connection is to be closed.
+pub const BUSY: &[u8] = b"-Try again\r\n";
+
 /// What is offered to the clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer<'a> {
