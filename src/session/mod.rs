@@ -128,6 +128,9 @@ impl Login {
 
     /// Tells the user of a refusal as rlogin clients expect it.
     fn refuse(&self, message: &str) {
-        self.console.show(&answer::refusal(message, false));
+        // The terminal makes CR LF of the LF itself.
+        let mut text = answer::refusal(message, false);
+        text.retain(|byte| *byte != b'\r');
+        self.console.show(&text);
     }
 }
