@@ -27,6 +27,8 @@ use crate::wire::handshake::Name;
 const MAX_BANNER: u64 = 64 * 1024;
 /// How often an empty line at `login:` is asked again.
 const MAX_EMPTY: u32 = 20;
+/// How often the account modules may put another account in the place of the one they are asked of.
+const MAX_CHANGES: u32 = 3;
 /// What a name that cannot be one costs; PAM never sees it.
 const BAD_NAME_DELAY: Duration = Duration::from_secs(2);
 
@@ -143,13 +145,15 @@ impl Login {
         if let Ok(name) = CString::new(remote_user.as_bytes()) {
             pam.set(Item::RemoteUser, &name).map_err(refused)?;
         }
-        if let Err(failure) = check_account(&mut pam) {
-            self.account_refused(&user, failure);
-            self.refuse("Permission denied");
-            return Err(self.over_or(format!("the account of {} may not be used: {failure}", user.name)));
+        match self.admit(user, &mut pam)? {
+            Some(user) => {
+                Ok(Authenticated { user, pam, remote_user: Some(remote_user), _proof: Proof::Rule(granted) })
+            }
+            None => {
+                self.refuse("Permission denied");
+                Err(NoSession::Refused(format!("the account of {} may not be used", granted.account())))
+            }
         }
-        let user = self.user_after(user, &pam)?;
-        Ok(Authenticated { user, pam, remote_user: Some(remote_user), _proof: Proof::Rule(granted) })
     }
 
     fn ask_for_password(&self, wanted: &Name) -> Result<Authenticated, NoSession> {
@@ -180,13 +184,43 @@ impl Login {
 
     /// One attempt; `None` when it failed and the user has not been told yet.
     fn try_password(&self, name: &[u8], attempt: u32) -> Result<Option<Authenticated>, NoSession> {
+        // What failed is written down before it costs time: the user may leave meanwhile.
         if Name::new(name).is_err() {
-            std::thread::sleep(BAD_NAME_DELAY);
             self.password_failed(None, attempt, "the name cannot be one");
+            std::thread::sleep(BAD_NAME_DELAY);
             return Ok(None);
         }
-        let known = find_user(name)?;
         let mut pam = self.start_pam(name)?;
+        match self.authenticate(name, &mut pam, attempt) {
+            Ok(Some(user)) => {
+                self.report(LoginEvent::PasswordAccepted {
+                    user: user.name.clone(),
+                    host: self.host.clone(),
+                });
+                Ok(Some(Authenticated { user, pam, remote_user: None, _proof: Proof::Pam }))
+            }
+            Ok(None) => {
+                // A right password of an account that may not log in takes as long as a wrong one.
+                std::thread::sleep(pam.failure_delay());
+                Ok(None)
+            }
+            Err(NoSession::Refused(reason)) => {
+                std::thread::sleep(pam.failure_delay());
+                self.refuse("Permission denied");
+                Err(NoSession::Refused(reason))
+            }
+            Err(NoSession::Over(over)) => Err(NoSession::Over(over)),
+        }
+    }
+
+    /// Asks PAM; `None` when the log knows why not.
+    fn authenticate(
+        &self,
+        name: &[u8],
+        pam: &mut Transaction<Prompts>,
+        attempt: u32,
+    ) -> Result<Option<User>, NoSession> {
+        let known = find_user(name)?;
         let outcome = pam.authenticate();
         if let Some(over) = self.console.over() {
             return Err(NoSession::Over(over));
@@ -194,7 +228,6 @@ impl Login {
         if let Err(failure) = outcome {
             self.password_failed(known.as_ref(), attempt, &failure.to_string());
             return if failure.is_final() {
-                self.refuse("Permission denied");
                 Err(NoSession::Refused(format!("PAM wants no other attempt: {failure}")))
             } else {
                 Ok(None)
@@ -210,13 +243,7 @@ impl Login {
             self.password_failed(Some(&user), attempt, "root may not log in (login.root)");
             return Ok(None);
         }
-        if let Err(failure) = check_account(&mut pam) {
-            self.account_refused(&user, failure);
-            return self.console.over().map_or(Ok(None), |over| Err(NoSession::Over(over)));
-        }
-        let user = self.user_after(user, &pam)?;
-        self.report(LoginEvent::PasswordAccepted { user: user.name.clone(), host: self.host.clone() });
-        Ok(Some(Authenticated { user, pam, remote_user: None, _proof: Proof::Pam }))
+        self.admit(user, pam)
     }
 
     fn start_pam(&self, name: &[u8]) -> Result<Transaction<Prompts>, NoSession> {
@@ -233,18 +260,31 @@ impl Login {
         Ok(pam)
     }
 
-    /// The account PAM has now, after the account modules.
-    fn user_after(&self, user: User, pam: &Transaction<Prompts>) -> Result<User, NoSession> {
-        let name = pam.user().unwrap_or_default();
-        if name.to_bytes() == user.name.as_bytes() {
-            return Ok(user);
-        }
-        match find_user(name.to_bytes())? {
-            Some(other) if !other.uid.is_root() || user.uid.is_root() => Ok(other),
-            Some(_) | None => {
-                Err(NoSession::Refused("PAM changed the account to one that may not log in".to_owned()))
+    /// Asks whether the account may be used now; `None` when it may not, and the log knows why.
+    ///
+    /// The modules may put another account in its place. What they said was of the first one,
+    /// so they are asked again.
+    fn admit(&self, mut user: User, pam: &mut Transaction<Prompts>) -> Result<Option<User>, NoSession> {
+        for _ in 0..MAX_CHANGES {
+            self.console.take_told();
+            if let Err(failure) = check_account(pam) {
+                self.account_refused(&user, failure.to_string());
+                return self.console.over().map_or(Ok(None), |over| Err(NoSession::Over(over)));
             }
+            let name = pam.user().unwrap_or_default();
+            if name.to_bytes() == user.name.as_bytes() {
+                return Ok(Some(user));
+            }
+            user = match find_user(name.to_bytes())? {
+                Some(other) if !other.uid.is_root() || user.uid.is_root() => other,
+                Some(_) | None => {
+                    self.account_refused(&user, "PAM changed it to one that may not log in".to_owned());
+                    return Ok(None);
+                }
+            };
         }
+        self.account_refused(&user, "PAM changes it at each look".to_owned());
+        Ok(None)
     }
 
     fn password_failed(&self, user: Option<&User>, attempt: u32, reason: &str) {
@@ -267,13 +307,13 @@ impl Login {
         });
     }
 
-    fn account_refused(&self, user: &User, failure: Failure) {
+    /// PAM's result alone does not tell nologin from a time restriction; the module's words do.
+    fn account_refused(&self, user: &User, mut reason: String) {
+        if let Some(told) = self.console.take_told() {
+            reason = format!("{reason}: {told}");
+        }
         let (user, host) = (user.name.clone(), self.host.clone());
-        self.report(LoginEvent::AccountRefused { user, host, reason: failure.to_string() });
-    }
-
-    fn over_or(&self, reason: String) -> NoSession {
-        self.console.over().map_or(NoSession::Refused(reason), NoSession::Over)
+        self.report(LoginEvent::AccountRefused { user, host, reason });
     }
 }
 

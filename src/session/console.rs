@@ -24,6 +24,8 @@ use crate::sys::pam::{Conversation, MAX_ANSWER};
 
 /// The longest line a terminal holds (N_TTY's MAX_CANON), in bytes.
 const MAX_LINE: usize = 4096;
+/// The most bytes of a module's message that the log is given.
+const MAX_TOLD: usize = 200;
 const INTERRUPT: u8 = 0x03;
 const QUIT: u8 = 0x1c;
 const BACKSPACE: u8 = 0x08;
@@ -60,6 +62,8 @@ pub(super) struct Console {
     monitor: Rc<RefCell<SessionEndpoint>>,
     deadline: Instant,
     over: Cell<Option<Over>>,
+    /// What a module told the user last.
+    told: RefCell<Vec<u8>>,
     original: Termios,
 }
 
@@ -71,7 +75,8 @@ impl Console {
         deadline: Instant,
     ) -> io::Result<Console> {
         let original = tcgetattr(&tty)?;
-        let console = Console { tty, monitor, deadline, over: Cell::new(None), original };
+        let (over, told) = (Cell::new(None), RefCell::default());
+        let console = Console { tty, monitor, deadline, over, told, original };
         console.set_echo(false)?;
         Ok(console)
     }
@@ -84,6 +89,13 @@ impl Console {
     /// Set once nothing more is to be had from the user.
     pub(super) fn over(&self) -> Option<Over> {
         self.over.get()
+    }
+
+    /// What a PAM module told the user since this was asked last, for the log: its beginning, in one line.
+    pub(super) fn take_told(&self) -> Option<String> {
+        let told = self.told.take();
+        let text = String::from_utf8_lossy(&told[..told.len().min(MAX_TOLD)]).trim().replace('\n', " ");
+        (!text.is_empty()).then_some(text)
     }
 
     /// Shows a text; the terminal makes CR LF of each LF.
@@ -243,6 +255,7 @@ impl Conversation for Prompts {
     }
 
     fn tell(&mut self, text: &[u8]) {
+        self.0.told.replace(text.to_vec());
         self.0.show(text);
         if !text.ends_with(b"\n") {
             self.0.show(b"\n");

@@ -9,8 +9,9 @@ use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::time::Duration;
 
-use libc::{c_char, c_int, c_void};
+use libc::{c_char, c_int, c_uint, c_void};
 use pam::ffi;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -47,10 +48,17 @@ pub enum Item {
     UserPrompt,
 }
 
+/// What PAM's calls back are given.
+struct Callbacks<C> {
+    conversation: C,
+    /// What the last failure, had it been one, was to cost.
+    delay: Duration,
+}
+
 /// A transaction; `pam_end` when dropped, credentials and session before that.
 pub struct Transaction<C: Conversation> {
     handle: *mut ffi::pam_handle_t,
-    conversation: *mut C,
+    callbacks: *mut Callbacks<C>,
     last: c_int,
     credentials: bool,
     session: bool,
@@ -62,11 +70,11 @@ impl<C: Conversation> Transaction<C> {
     /// # Errors
     /// When PAM cannot read its configuration.
     pub fn start(service: &CStr, user: Option<&CStr>, conversation: C) -> Result<Self, Failure> {
-        let conversation = Box::into_raw(Box::new(conversation));
-        let functions = ffi::pam_conv { conv: Some(converse::<C>), appdata_ptr: conversation.cast() };
+        let callbacks = Box::into_raw(Box::new(Callbacks { conversation, delay: Duration::ZERO }));
+        let functions = ffi::pam_conv { conv: Some(converse::<C>), appdata_ptr: callbacks.cast() };
         let mut handle = ptr::null_mut();
         // SAFETY: all strings are C strings alive during the call; PAM copies
-        // `functions`, and `conversation` lives until after `pam_end`.
+        // `functions`, and `callbacks` lives until after `pam_end`.
         let result = unsafe {
             ffi::pam_start(
                 service.as_ptr(),
@@ -77,17 +85,32 @@ impl<C: Conversation> Transaction<C> {
         };
         if result != ffi::PAM_SUCCESS || handle.is_null() {
             // SAFETY: made by Box::into_raw above; PAM failed and keeps nothing.
-            drop(unsafe { Box::from_raw(conversation) });
+            drop(unsafe { Box::from_raw(callbacks) });
             return Err(Failure(result));
         }
-        Ok(Transaction { handle, conversation, last: result, credentials: false, session: false })
+        let mut transaction =
+            Transaction { handle, callbacks, last: result, credentials: false, session: false };
+        // SAFETY: a live handle and a function of the type PAM calls through this item.
+        let result =
+            unsafe { ffi::pam_set_item(handle, ffi::PAM_FAIL_DELAY, note_delay::<C> as *const c_void) };
+        transaction.note(result).map(|()| transaction)
     }
 
     /// The conversation, between calls of PAM.
     pub fn conversation(&mut self) -> &mut C {
         // SAFETY: alive until drop; PAM uses it only inside calls that take
         // `&mut self`, so no other reference exists now.
-        unsafe { &mut *self.conversation }
+        unsafe { &mut (*self.callbacks).conversation }
+    }
+
+    /// What a failure of the last authentication or change of password has to cost, and what any other
+    /// refusal of the same attempt costs that must look like one.
+    ///
+    /// PAM itself would sleep before it says that it failed, and whoever leaves meanwhile would leave no trace.
+    #[must_use]
+    pub fn failure_delay(&self) -> Duration {
+        // SAFETY: alive until drop; PAM uses it only inside calls that take `&mut self`.
+        unsafe { (*self.callbacks).delay }
     }
 
     /// Sets an item.
@@ -222,11 +245,11 @@ impl<C: Conversation> Transaction<C> {
 impl<C: Conversation> Drop for Transaction<C> {
     fn drop(&mut self) {
         let _ = self.close();
-        // SAFETY: the handle is live and used for the last time; the conversation
-        // was made by Box::into_raw and PAM is done with it.
+        // SAFETY: the handle is live and used for the last time; the callbacks'
+        // data was made by Box::into_raw and PAM is done with it.
         unsafe {
             ffi::pam_end(self.handle, self.last);
-            drop(Box::from_raw(self.conversation));
+            drop(Box::from_raw(self.callbacks));
         }
     }
 }
@@ -269,6 +292,16 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// Takes PAM's delay down, whether or not something failed, instead of sleeping.
+/// pam_fail_delay(3); PAM has varied it already.
+extern "C" fn note_delay<C: Conversation>(_status: c_int, microseconds: c_uint, data: *mut c_void) {
+    if !data.is_null() {
+        // SAFETY: `data` is what was given to pam_start, used by nobody else
+        // during the call of PAM that we are inside of.
+        unsafe { (*data.cast::<Callbacks<C>>()).delay = Duration::from_micros(microseconds.into()) };
+    }
+}
+
 /// PAM's way into the conversation. Everything it returns is from malloc, as PAM
 /// frees it; whatever goes wrong in between is wiped and freed here.
 extern "C" fn converse<C: Conversation>(
@@ -289,9 +322,9 @@ extern "C" fn converse<C: Conversation>(
         // SAFETY: `messages` holds `count` pointers (Linux-PAM's layout), each to
         // a message that lives during this call.
         let message = unsafe { &**messages.add(index) };
-        // SAFETY: `data` is the conversation given to pam_start, used by nobody
-        // else during the call of PAM that we are inside of.
-        let conversation = unsafe { &mut *data.cast::<C>() };
+        // SAFETY: `data` is what was given to pam_start, used by nobody else
+        // during the call of PAM that we are inside of.
+        let conversation = unsafe { &mut (*data.cast::<Callbacks<C>>()).conversation };
         let text = if message.msg.is_null() {
             &[]
         } else {
