@@ -3,10 +3,13 @@
 //! PAM modules such as pam_lastlog write wtmp on their own. What is there already
 //! is not written again.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use nix::unistd::{Gid, Uid, fchown};
 
 use crate::config::Records;
 use crate::sys::records::{self, BTMP, Kind, Mark, Record, UTMP, WTMP};
@@ -75,6 +78,19 @@ fn wanted(policy: Records, file: &str, mode: u32) -> bool {
     match policy {
         Records::No => false,
         Records::Auto => Path::new(file).exists(),
-        Records::Yes => OpenOptions::new().append(true).create(true).mode(mode).open(file).is_ok(),
+        Records::Yes => make(file, mode).is_ok(),
     }
+}
+
+/// Makes the file unless it is there, for root and the group utmp.
+fn make(file: &str, mode: u32) -> io::Result<()> {
+    let file = match OpenOptions::new().append(true).create_new(true).mode(0o600).open(file) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        outcome => outcome?,
+    };
+    // A session process runs with the user's group, which must not come by the file, and with a
+    // file mode mask, which would keep the group from it that should.
+    let group = users::get_group_by_name("utmp").map_or(0, |group| group.gid());
+    fchown(&file, Some(Uid::from_raw(0)), Some(Gid::from_raw(group)))?;
+    file.set_permissions(Permissions::from_mode(mode))
 }
