@@ -53,18 +53,22 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     pam.establish_credentials().map_err(|error| refuse("no PAM credentials", &error))?;
     give_terminal(login.console.tty(), user.uid).map_err(|error| refuse("no terminal", &error))?;
     let before = records::now();
-    pam.open_session().map_err(|error| refuse("no PAM session", &error))?;
+    if let Err(failure) = pam.open_session() {
+        take_terminal(login.console.tty());
+        return Err(refuse("no PAM session", &failure));
+    }
     // From here on an end of this process has to be an orderly one.
     let signals = process::receive_signals(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
         .map_err(|error| refuse("no signals", &error))?;
+    // Before the shell: its start files may ask who is logged in.
+    records::login(login.config.audit.records, &sitting(login, &user, &login.host_or_address()), before);
     let shell = match start_shell(login, &user, &pam) {
         Ok(shell) => shell,
         Err(error) => {
-            take_terminal(login.console.tty());
+            close(login, &user, &mut pam);
             return Err(error);
         }
     };
-    records::login(login.config.audit.records, &sitting(login, &user, &login.host_or_address()), before);
     login.report(LoginEvent::Opened {
         user: user.name.clone(),
         remote_user,
@@ -143,18 +147,23 @@ fn take_terminal(tty: BorrowedFd) {
     let _ = fchmod(tty, Mode::S_IRUSR | Mode::S_IWUSR);
 }
 
+/// Undoes what [`open`] did.
+fn close(login: &Login, user: &User, pam: &mut Transaction<Prompts>) {
+    take_terminal(login.console.tty());
+    let before = records::now();
+    if let Err(failure) = pam.close() {
+        let text = format!("closing the PAM session: {failure}");
+        login.report(LoginEvent::Trouble { user: user.name.clone(), text });
+    }
+    let host = login.host_or_address();
+    records::logout(login.config.audit.records, &sitting(login, user, &host), before);
+}
+
 impl Session {
     /// Waits for the shell's end, or brings it about, and closes everything.
     pub(super) fn run_to_end(mut self, login: &Login) -> SessionEnd {
         let end = self.wait(login);
-        take_terminal(login.console.tty());
-        let before = records::now();
-        if let Err(failure) = self.pam.close() {
-            let text = format!("closing the PAM session: {failure}");
-            login.report(LoginEvent::Trouble { user: self.user.name.clone(), text });
-        }
-        let host = login.host_or_address();
-        records::logout(login.config.audit.records, &sitting(login, &self.user, &host), before);
+        close(login, &self.user, &mut self.pam);
         end
     }
 
