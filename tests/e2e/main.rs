@@ -33,4 +33,6 @@ mod load;
 mod login;
 mod network;
 mod pam;
+mod records;
+mod sessions;
 mod shell;
