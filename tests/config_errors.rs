@@ -42,7 +42,7 @@ fn unknown_keys() {
         ("[limits]\nper-source = 1", r#"2: limits.per-source: unknown key, did you mean "per_source"?"#),
         (
             "[limits]\nlisten = []",
-            "2: limits.listen: unknown key; [limits] has sessions, per_source, handshake, login, idle",
+            "2: limits.listen: unknown key; [limits] has sessions, per_source, handshake, login, idle, keepalive",
         ),
         ("[tcpmux]\nenable = true", r#"2: tcpmux.enable: unknown key, did you mean "enabled"?"#),
         ("[tcpmux]\nport = 1", "2: tcpmux.port: unknown key; [tcpmux] has enabled, listen, services, help"),
