@@ -81,6 +81,9 @@ pub enum Command {
     ///
     /// The executable does the same under the name in.rlogind.
     Inetd(Inetd),
+    /// Be a TCPMUX service of inetd or xinetd
+    #[command(subcommand)]
+    Tcpmux(Tcpmux),
 }
 
 /// `rlogind inetd`; the letters mean what they mean to other rlogin servers.
@@ -112,6 +115,79 @@ pub struct Inetd {
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     help: (),
+}
+
+/// `rlogind tcpmux …`
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Tcpmux {
+    /// Write rlogind into a superserver's configuration
+    ///
+    /// The names are those of tcpmux.services. Doing it again changes nothing.
+    Register(Register),
+    /// Take rlogind out of a superserver's configuration
+    Unregister(Unregister),
+    /// Say which superserver has rlogind's entry, and what answers on port 1
+    ///
+    /// Exits with status 1 when none has it, or when one has an old one.
+    Status(Status),
+}
+
+/// `rlogind tcpmux register`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Register {
+    /// Whose configuration.
+    #[command(flatten)]
+    pub superserver: Superserver,
+    /// The configuration file, which the entry names as well.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// How to change it.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// `rlogind tcpmux unregister`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Unregister {
+    /// Whose configuration.
+    #[command(flatten)]
+    pub superserver: Superserver,
+    /// How to change it.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+/// `rlogind tcpmux status`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Status {
+    /// Whose configuration.
+    #[command(flatten)]
+    pub superserver: Superserver,
+    /// The configuration file that the entry should name.
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+/// The superservers that are meant; without any, those that are found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Superserver {
+    /// The configuration of an inetd that knows TCPMUX
+    #[arg(long, value_name = "FILE")]
+    pub inetd_conf: Option<PathBuf>,
+    /// The directory of xinetd's files
+    #[arg(long, value_name = "DIR")]
+    pub xinetd_dir: Option<PathBuf>,
+}
+
+/// How a superserver's configuration is changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Change {
+    /// Do not tell the superserver to read its configuration again
+    #[arg(long)]
+    pub no_reload: bool,
+    /// Print the difference, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `rlogind trust …`
@@ -264,6 +340,38 @@ mod tests {
     }
 
     #[test]
+    fn tcpmux_commands() {
+        let config = ConfigFile { file: Some(PathBuf::from("/c")) };
+        let superserver = Superserver { inetd_conf: Some("/i".into()), xinetd_dir: Some("/x".into()) };
+        let change = Change { no_reload: true, dry_run: true };
+        let named = "--inetd-conf /i --xinetd-dir /x";
+        for (line, expected) in [
+            (
+                format!("register {named} --config /c --no-reload --dry-run"),
+                Tcpmux::Register(Register {
+                    superserver: superserver.clone(),
+                    config: config.clone(),
+                    change: change.clone(),
+                }),
+            ),
+            (
+                format!("unregister {named} --no-reload --dry-run"),
+                Tcpmux::Unregister(Unregister { superserver: superserver.clone(), change }),
+            ),
+            (format!("status {named} --config /c"), Tcpmux::Status(Status { superserver, config })),
+            (
+                "unregister".to_owned(),
+                Tcpmux::Unregister(Unregister {
+                    superserver: Superserver::default(),
+                    change: Change::default(),
+                }),
+            ),
+        ] {
+            assert_eq!(command(&format!("rlogind tcpmux {line}")), Command::Tcpmux(expected));
+        }
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused() {
         for (line, kind) in [
             ("rlogind --pid-file /p", ErrorKind::MissingRequiredArgument),
@@ -274,6 +382,9 @@ mod tests {
             ("rlogind --port 513", ErrorKind::UnknownArgument),
             ("rlogind start", ErrorKind::InvalidSubcommand),
             ("rlogind check --listen 127.0.0.1:513", ErrorKind::UnknownArgument),
+            ("rlogind tcpmux", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            ("rlogind tcpmux status --dry-run", ErrorKind::UnknownArgument),
+            ("rlogind tcpmux unregister --config /c", ErrorKind::UnknownArgument),
             ("rlogind trust", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("rlogind trust explain --from host --remote-user b --user a", ErrorKind::ValueValidation),
             ("rlogind trust explain --from ::1 --user a", ErrorKind::MissingRequiredArgument),

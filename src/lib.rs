@@ -17,5 +17,6 @@ pub mod records;
 pub mod relay;
 pub mod session;
 pub mod sys;
+pub mod tcpmux;
 pub mod trust;
 pub mod wire;

@@ -9,11 +9,12 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rlogind::cli::{self, Command, ConfigFile, Inetd, Serve, Trust};
+use rlogind::cli::{self, Change, Command, ConfigFile, Inetd, Serve, Superserver, Tcpmux, Trust};
 use rlogind::config::{self, Config, Source};
 use rlogind::monitor::{self, Greeting, Options};
 use rlogind::sys::channel::Channel;
 use rlogind::sys::process;
+use rlogind::tcpmux::{self, Entry, How, Named, Places};
 use rlogind::trust::{check::CheckWhich, explain::ExplainArgs};
 use rlogind::{check, relay, session, trust};
 
@@ -57,7 +58,37 @@ fn command() -> ExitCode {
             let which = args.user.clone().map_or(CheckWhich::All, CheckWhich::User);
             trust::check::check(&which, config, out).map(|wrong| !wrong)
         }),
+        Some(Command::Tcpmux(command)) => register(command, out),
     }
+}
+
+fn register(command: Tcpmux, out: &mut dyn Write) -> ExitCode {
+    let how = |change: &Change| How { reload: !change.no_reload, dry_run: change.dry_run };
+    let places = Places::system();
+    match command {
+        Tcpmux::Register(args) => with_config(&args.config, |config, _| {
+            let entry = superserver_entry(&args.config, config)?;
+            tcpmux::register(named(&args.superserver), &entry, how(&args.change), &places, out).map(|()| true)
+        }),
+        Tcpmux::Unregister(args) => finish(
+            tcpmux::unregister(named(&args.superserver), how(&args.change), &places, out).map(|()| true),
+        ),
+        Tcpmux::Status(args) => with_config(&args.config, |config, _| {
+            let entry = superserver_entry(&args.config, config)?;
+            tcpmux::status(named(&args.superserver), &entry, &places, out)
+        }),
+    }
+}
+
+fn named(args: &Superserver) -> Named<'_> {
+    Named { inetd_conf: args.inetd_conf.as_deref(), xinetd_dir: args.xinetd_dir.as_deref() }
+}
+
+/// How a superserver starts the executable that this process runs.
+fn superserver_entry(file: &ConfigFile, config: &Config) -> io::Result<Entry> {
+    let config_path = file.path().map(absolute);
+    Entry::new(&std::env::current_exe()?, config_path.as_deref(), &config.tcpmux.services)
+        .map_err(io::Error::other)
 }
 
 fn serve(args: Serve) -> ExitCode {

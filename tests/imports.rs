@@ -58,6 +58,14 @@ const RULES: [Rule; 9] = [
         text: "config uses nothing of ours",
     },
     Rule {
+        of: &["tcpmux/"],
+        but: &[],
+        ours: Some(&["tcpmux", "config", "sys"]),
+        never: &[],
+        crates: Some(&["nix"]),
+        text: "registering with a superserver knows config and sys, and no role",
+    },
+    Rule {
         of: &["sys/"],
         but: &[],
         ours: Some(&["sys"]),

@@ -1,0 +1,231 @@
+//! `rlogind tcpmux register|unregister|status`: makes this rlogind a TCPMUX service (RFC 1078) of the superserver that
+//! owns port 1.
+//!
+//! The files belong to the administrator. Must never lose a byte of theirs, nor guess where they are not understood.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+mod block;
+mod diff;
+mod entry;
+mod file;
+mod foreign;
+mod probe;
+mod superserver;
+
+pub use entry::Entry;
+pub use superserver::{Places, Superserver, Syntax};
+
+use file::{Snapshot, shown};
+
+/// The file next to xinetd's directory that names it.
+const XINETD_CONF: &str = "xinetd.conf";
+
+/// The superservers that were named; when none is, those that are found.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Named<'a> {
+    /// The configuration of an inetd.
+    pub inetd_conf: Option<&'a Path>,
+    /// The directory of xinetd's files.
+    pub xinetd_dir: Option<&'a Path>,
+}
+
+/// How to make a change.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Tell the superserver to read its configuration again.
+    pub reload: bool,
+    /// Only print the difference.
+    pub dry_run: bool,
+}
+
+/// Writes the entry into the configuration of the superservers named, or of those installed, and says so.
+///
+/// # Errors
+/// When there is no such superserver, a file is not as it should be or cannot be written, or another entry has one
+/// of the names. Nothing of a file is lost then.
+pub fn register(
+    named: Named<'_>,
+    entry: &Entry,
+    how: How,
+    places: &Places,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let superservers = choose(named, places, |superserver| superserver.program.exists());
+    if superservers.is_empty() {
+        return Err(io::Error::other(format!(
+            "there is neither {} nor {}: name a superserver's configuration with --inetd-conf or --xinetd-dir",
+            shown(&places.inetd.program),
+            shown(&places.xinetd.program)
+        )));
+    }
+    for superserver in &superservers {
+        let snapshot = open(superserver)?;
+        if superserver.syntax == Syntax::Inetd && !snapshot.exists() {
+            return Err(file::error(&superserver.config, "there is no such file"));
+        }
+        let text = text(superserver, entry, snapshot.content())?;
+        let new = block::put(snapshot.content(), &text).map_err(|e| file::error(&superserver.file(), e))?;
+        let done = format!("registered {}", entry.services().join(", "));
+        change(superserver, &snapshot, &new, how, (&done, "is registered already"), out)?;
+    }
+    Ok(())
+}
+
+/// Takes the entry out of the configuration of the superservers named, or wherever it is found, and says so.
+///
+/// # Errors
+/// When a file is not as it should be or cannot be written. Nothing of it is lost then.
+pub fn unregister(named: Named<'_>, how: How, places: &Places, out: &mut dyn Write) -> io::Result<()> {
+    let superservers = choose(named, places, |superserver| superserver.config.exists());
+    if superservers.is_empty() {
+        writeln!(out, "no superserver's configuration found: nothing is registered")?;
+    }
+    for superserver in &superservers {
+        let snapshot = open(superserver)?;
+        let old = snapshot.content();
+        let new = block::take_out(old).map_err(|e| file::error(&superserver.file(), e))?;
+        change(superserver, &snapshot, &new, how, ("unregistered", "nothing is registered"), out)?;
+    }
+    Ok(())
+}
+
+/// Says for each superserver named, or for each known one, whether the entry is there and current, and what answers on
+/// port 1. Gives whether some superserver has the entry and none has an old one.
+///
+/// # Errors
+/// When a file cannot be read or has a block that is not whole.
+pub fn status(named: Named<'_>, entry: &Entry, places: &Places, out: &mut dyn Write) -> io::Result<bool> {
+    let (mut current, mut old) = (false, false);
+    for superserver in choose(named, places, |_| true) {
+        let name = superserver.name();
+        if !superserver.program.exists() && !superserver.config.exists() {
+            writeln!(out, "{name}: not there")?;
+            continue;
+        }
+        let file = superserver.file();
+        let snapshot = Snapshot::read(&file)?;
+        let content = snapshot.content();
+        let fault = |e| file::error(&file, e);
+        let verdict = if !block::is_there(content).map_err(fault)? {
+            "not registered"
+        } else if block::put(content, &text(&superserver, entry, content)?).map_err(fault)? == content {
+            current = true;
+            "registered, and current"
+        } else {
+            old = true;
+            "registered, but not as it would be now: register again"
+        };
+        writeln!(out, "{name}: {}: {verdict}", shown(&file))?;
+    }
+    let mut answer = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
+    for port in &places.port {
+        answer = probe::ask(*port);
+        if answer.is_ok() {
+            break;
+        }
+    }
+    let answer = answer.unwrap_or_else(|error| format!("nobody answers: {error}"));
+    writeln!(out, "port 1: {answer}")?;
+    Ok(current && !old)
+}
+
+fn choose(named: Named<'_>, places: &Places, known: fn(&Superserver) -> bool) -> Vec<Superserver> {
+    let at = |config: Option<&Path>, known: &Superserver| {
+        config.map(|path| Superserver { config: path.to_owned(), ..known.clone() })
+    };
+    let chosen = [at(named.inetd_conf, &places.inetd), at(named.xinetd_dir, &places.xinetd)];
+    if chosen.iter().any(Option::is_some) {
+        return chosen.into_iter().flatten().collect();
+    }
+    [&places.inetd, &places.xinetd].into_iter().filter(|superserver| known(superserver)).cloned().collect()
+}
+
+fn open(superserver: &Superserver) -> io::Result<Snapshot> {
+    if superserver.syntax == Syntax::Xinetd && !superserver.config.is_dir() {
+        return Err(file::error(&superserver.config, "there is no such directory"));
+    }
+    Snapshot::read(&superserver.file())
+}
+
+/// Our entry as this superserver wants it, unless another one has one of the names.
+fn text(superserver: &Superserver, entry: &Entry, content: &[u8]) -> io::Result<String> {
+    match superserver.syntax {
+        Syntax::Inetd => {
+            let rest = block::take_out(content).map_err(|e| file::error(&superserver.config, e))?;
+            let others = foreign::inetd_services(&rest);
+            match others.iter().find(|(_, name)| is_ours(entry, name)) {
+                Some((_, name)) => Err(taken(&superserver.config, name)),
+                None => Ok(entry.inetd()),
+            }
+        }
+        Syntax::Xinetd => {
+            let mut multiplexer = true;
+            for path in xinetd_files(superserver)? {
+                let text = fs::read(&path).map_err(|e| file::error(&path, e))?;
+                let sections = foreign::sections(&String::from_utf8_lossy(&text));
+                for section in sections.iter().filter(|section| !section.disabled) {
+                    if section.multiplexed && is_ours(entry, &section.name) {
+                        return Err(taken(&path, &section.name));
+                    }
+                    multiplexer &= section.name != "tcpmux";
+                }
+            }
+            Ok(entry.xinetd(multiplexer))
+        }
+    }
+}
+
+fn is_ours(entry: &Entry, name: &str) -> bool {
+    entry.services().iter().any(|service| service.eq_ignore_ascii_case(name))
+}
+
+fn taken(path: &Path, name: &str) -> io::Error {
+    let name = name.escape_debug();
+    file::error(path, format!("has a TCPMUX service {name} that is not ours: take one of the two out"))
+}
+
+/// The files that xinetd reads, less ours.
+fn xinetd_files(superserver: &Superserver) -> io::Result<Vec<PathBuf>> {
+    let directory = &superserver.config;
+    let entries = fs::read_dir(directory).map_err(|e| file::error(directory, e))?;
+    let ours = superserver.file();
+    // xinetd.conf(5), "includedir".
+    let read_by_xinetd = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        *path != ours && path.is_file() && !name.contains('.') && !name.ends_with('~')
+    };
+    let mut files: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(read_by_xinetd).collect();
+    files.extend(directory.parent().map(|parent| parent.join(XINETD_CONF)).filter(|path| path.is_file()));
+    files.sort();
+    Ok(files)
+}
+
+/// Makes the change, or shows it. `words`: what is said when there is one, and when there is none.
+fn change(
+    superserver: &Superserver,
+    snapshot: &Snapshot,
+    new: &[u8],
+    how: How,
+    words: (&str, &str),
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let path = shown(&superserver.file());
+    if new == snapshot.content() {
+        return writeln!(out, "{}: {path}: {}", superserver.name(), words.1);
+    }
+    if how.dry_run {
+        return out.write_all(diff::unified(&path, snapshot.content(), new).as_bytes());
+    }
+    // The file in xinetd's directory is there for our entry only.
+    if new.is_empty() && superserver.syntax == Syntax::Xinetd {
+        snapshot.remove()?;
+    } else {
+        snapshot.replace(new)?;
+    }
+    writeln!(out, "{}: {path}: {}", superserver.name(), words.0)?;
+    if how.reload { superserver.reload(out) } else { Ok(()) }
+}
