@@ -114,7 +114,7 @@ pub struct Inetd {
     pub ignored: u8,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
-    help: (),
+    pub help: (),
 }
 
 /// `rlogind tcpmux …`

@@ -24,7 +24,7 @@ struct Rule {
     text: &'static str,
 }
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     Rule {
         of: &["wire/"],
         but: &[],
