@@ -243,6 +243,18 @@ mod tests {
     }
 
     #[test]
+    fn tcpmux_services() {
+        let longest = "x".repeat(64);
+        for text in ["login", "RLOGIN", "7", "acme-login_2.0", "helper", &longest] {
+            assert_eq!(tcpmux_service(text), Ok(text.to_owned()), "{text}");
+        }
+        let too_long = "x".repeat(65);
+        for text in ["", "help", "HELP", "+login", "-login", ".login", "a/b", "a b", "a#b", "é", &too_long] {
+            assert!(tcpmux_service(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn networks() {
         for (text, same_as) in [
             ("192.0.2.7", "192.0.2.7/32"),

@@ -101,7 +101,7 @@ impl Snapshot {
             file.set_permissions(Permissions::from_mode(mode))?;
             file.sync_all()
         };
-        write().map_err(|e| error(temporary, e))
+        write().map_err(|e| error(&self.path, format!("cannot write {}: {e}", shown(temporary))))
     }
 
     /// Whoever else changes the file must not lose what they wrote.
@@ -125,7 +125,7 @@ fn sync(directory: &Path) -> io::Result<()> {
 }
 
 /// The path behind the symlinks that the file's name may be.
-fn follow(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn follow(path: &Path) -> io::Result<PathBuf> {
     let mut path = std::path::absolute(path).map_err(|e| error(path, e))?;
     for _ in 0..MOST_LINKS {
         match fs::symlink_metadata(&path) {
@@ -140,4 +140,63 @@ fn follow(path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(error(&path, "too many symbolic links"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{lchown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_somebody_else_has_changed_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("inetd.conf");
+        let absent = Snapshot::read(&path).unwrap();
+        assert!(!absent.exists());
+        fs::write(&path, "theirs").unwrap();
+        assert!(absent.replace(b"ours").unwrap_err().to_string().contains("inetd.conf: somebody else"));
+
+        let read = Snapshot::read(&path).unwrap();
+        fs::write(&path, "theirs again").unwrap();
+        assert!(read.replace(b"ours").is_err() && read.remove().is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"theirs again");
+
+        let read = Snapshot::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(read.replace(b"ours").is_err());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "a temporary file is left");
+    }
+
+    #[test]
+    fn only_roots_links_are_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, first, second) =
+            (directory.path().join("file"), directory.path().join("first"), directory.path().join("second"));
+        fs::write(&file, "old").unwrap();
+        symlink("file", &first).unwrap();
+        symlink(&first, &second).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            Snapshot::read(&second).unwrap().replace(b"new").unwrap();
+            assert_eq!(fs::read(&file).unwrap(), b"new");
+            assert!(fs::symlink_metadata(&first).unwrap().is_symlink());
+            assert!(fs::symlink_metadata(&second).unwrap().is_symlink());
+            lchown(&first, Some(1), Some(1)).unwrap();
+        }
+        // One of them is enough.
+        let error = Snapshot::read(&second).unwrap_err().to_string();
+        assert!(error.ends_with("a symbolic link that is not root's is not followed"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Snapshot::read(directory.path()).unwrap_err().to_string();
+        assert_eq!(error, format!("{}: not a regular file", directory.path().display()));
+        if nix::unistd::geteuid().is_root() {
+            let endless = directory.path().join("endless");
+            symlink("endless", &endless).unwrap();
+            assert!(Snapshot::read(&endless).unwrap_err().to_string().contains("too many symbolic links"));
+        }
+    }
 }

@@ -63,7 +63,9 @@ pub fn register(
     }
     for superserver in &superservers {
         let snapshot = open(superserver)?;
-        if superserver.syntax == Syntax::Inetd && !snapshot.exists() {
+        // An installed inetd may have no file yet; a file that was named and is not there is a slip.
+        let named = superserver.syntax == Syntax::Inetd && named.inetd_conf.is_some();
+        if named && !snapshot.exists() {
             return Err(file::error(&superserver.config, "there is no such file"));
         }
         let text = text(superserver, entry, snapshot.content())?;
@@ -144,7 +146,7 @@ fn choose(named: Named<'_>, places: &Places, known: fn(&Superserver) -> bool) ->
 }
 
 fn open(superserver: &Superserver) -> io::Result<Snapshot> {
-    if superserver.syntax == Syntax::Xinetd && !superserver.config.is_dir() {
+    if superserver.syntax == Syntax::Xinetd && !file::follow(&superserver.config)?.is_dir() {
         return Err(file::error(&superserver.config, "there is no such directory"));
     }
     Snapshot::read(&superserver.file())
@@ -190,15 +192,16 @@ fn taken(path: &Path, name: &str) -> io::Error {
 /// The files that xinetd reads, less ours.
 fn xinetd_files(superserver: &Superserver) -> io::Result<Vec<PathBuf>> {
     let directory = &superserver.config;
-    let entries = fs::read_dir(directory).map_err(|e| file::error(directory, e))?;
     let ours = superserver.file();
     // xinetd.conf(5), "includedir".
     let read_by_xinetd = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         *path != ours && path.is_file() && !name.contains('.') && !name.ends_with('~')
     };
-    let mut files: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(read_by_xinetd).collect();
+    let paths: io::Result<Vec<PathBuf>> =
+        fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    let mut files = paths.map_err(|e| file::error(directory, e))?;
+    files.retain(read_by_xinetd);
     files.extend(directory.parent().map(|parent| parent.join(XINETD_CONF)).filter(|path| path.is_file()));
     files.sort();
     Ok(files)
