@@ -6,9 +6,11 @@
 //! never panics; a process that sends it what its state does not permit is ended.
 
 mod opening;
+mod relay_side;
 mod serve;
 mod service;
 mod session;
+mod session_side;
 mod startup;
 
 use std::collections::HashMap;

@@ -9,8 +9,10 @@
 pub mod admission;
 mod client_side;
 pub mod connection;
+mod door;
 pub mod ends;
 mod live;
+mod orders;
 mod queue;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -41,15 +43,7 @@ use admission::{Admission, Source};
 use connection::{Connection, Outcome, Ready};
 use ends::{WatchedClient, WatchedTerminal};
 pub use live::Scratch;
-
-/// Connections accepted from one listener in one turn.
-const ACCEPTS: usize = 16;
-/// Messages taken from the monitor in one turn.
-const MESSAGES: usize = 64;
-/// Refused clients that are given time to read why.
-const REFUSED: usize = 256;
-/// How long to wait before accepting again when descriptors or memory are out.
-const PAUSE: Duration = Duration::from_millis(500);
+use orders::{ask_for_session, report_closed};
 
 /// Runs the relay until the monitor ends it.
 ///
@@ -251,176 +245,6 @@ impl Relay {
         }
     }
 
-    /// Returns whether the monitor is still there.
-    fn hear_monitor(&mut self, now: Instant) -> io::Result<bool> {
-        if !self.monitor_ready {
-            return Ok(true);
-        }
-        self.link.flush()?;
-        for _ in 0..MESSAGES {
-            match self.link.receive()? {
-                Incoming::Message(message, descriptors) => self.obey(message, descriptors, now)?,
-                Incoming::Closed => return Ok(false),
-                Incoming::Nothing => {
-                    self.monitor_ready = false;
-                    break;
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    fn obey(&mut self, message: ToRelay, mut descriptors: Vec<OwnedFd>, now: Instant) -> io::Result<()> {
-        let id = match message {
-            ToRelay::Setup(_) => return Err(io::Error::other("set up twice")),
-            ToRelay::Adopt(greeting) => {
-                self.adopted = true;
-                let Some(client) = descriptors.pop() else { return Err(io::Error::other("no connection")) };
-                return self.adopt(client, greeting, now);
-            }
-            ToRelay::Limits(limits) => {
-                self.admission.set_limits(limits.sessions, limits.per_source);
-                self.limits = limits;
-                return Ok(());
-            }
-            ToRelay::Stop => {
-                return self.stop();
-            }
-            ToRelay::Opened(id) | ToRelay::Refused(id, _) | ToRelay::Ended(id) => id,
-        };
-        // It may have gone while the message was on its way.
-        let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
-        match message {
-            ToRelay::Opened(_) => {
-                let Some(leader) = descriptors.pop() else { return Err(io::Error::other("no terminal")) };
-                let token = Watched::Terminal(id).token();
-                let opened = WatchedTerminal::new(Leader::new(leader), &self.registry, token)
-                    .and_then(|terminal| entry.connection.opened(terminal, now));
-                if opened.is_err() {
-                    return self.forget(id, CloseCause::ClientLeft);
-                }
-            }
-            ToRelay::Refused(_, text) => {
-                entry.open = false;
-                entry.connection.refuse(&text, now);
-            }
-            ToRelay::Ended(_) => entry.connection.session_ended(now),
-            ToRelay::Setup(_) | ToRelay::Adopt(_) | ToRelay::Limits(_) | ToRelay::Stop => {}
-        }
-        enqueue(&mut self.turns, id, entry);
-        Ok(())
-    }
-
-    fn adopt(&mut self, client: OwnedFd, greeting: Greeting, now: Instant) -> io::Result<()> {
-        socket::set_nonblocking(client.as_fd())?;
-        // It may have gone already; then there is nothing to do, and the relay ends.
-        let Ok(peer) = socket::peer(client.as_fd()) else { return Ok(()) };
-        let stream = TcpStream::from_std(client.into());
-        let via = match greeting {
-            Greeting::None => Via::Inetd,
-            Greeting::Tcpmux => Via::Tcpmux,
-        };
-        let id = self.welcome(stream, peer, via, now)?;
-        if let (Greeting::Tcpmux, Some(entry)) = (greeting, self.connections.get_mut(&id)) {
-            entry.connection.greet(tcpmux::ACCEPTED);
-        }
-        Ok(())
-    }
-
-    /// Accepts no more; who has no session yet gets none.
-    fn stop(&mut self) -> io::Result<()> {
-        for mut listener in self.listeners.drain(..) {
-            let _ = self.registry.deregister(&mut listener.socket);
-        }
-        let waiting = self.connections.iter().filter(|(_, entry)| !entry.connection.has_session());
-        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.forget(id, CloseCause::Ended)?;
-        }
-        Ok(())
-    }
-
-    fn accept(&mut self, now: Instant) -> io::Result<()> {
-        if self.accept_again.is_some_and(|time| time > now) {
-            return Ok(());
-        }
-        self.accept_again = None;
-        for index in 0..self.listeners.len() {
-            for _ in 0..ACCEPTS {
-                let listener = &mut self.listeners[index];
-                if !listener.ready {
-                    break;
-                }
-                match listener.socket.accept() {
-                    Ok((stream, peer)) => {
-                        let via = listener.via;
-                        self.welcome(stream, socket::canonical(peer), via, now)?;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
-                    Err(error) if is_shortage(&error) => {
-                        self.accept_again = Some(now + PAUSE);
-                        return Ok(());
-                    }
-                    // The client has gone before we came to it.
-                    Err(_) => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn welcome(
-        &mut self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        via: Via,
-        now: Instant,
-    ) -> io::Result<ConnectionId> {
-        let id = ConnectionId(self.next_id);
-        self.next_id += 1;
-        self.link.send(&FromRelay::Connection { peer, via }, Vec::new())?;
-        let source = Source::of(peer.ip());
-        let admitted = self.admission.enter(source);
-        if let Err(reason) = admitted {
-            self.link.send(&FromRelay::Refused { peer, reason: reason.to_owned() }, Vec::new())?;
-            if self.refused >= REFUSED {
-                return Ok(id);
-            }
-        }
-        let client = socket::prepare(stream.as_fd(), self.limits.keepalive)
-            .and_then(|()| WatchedClient::new(stream, &self.registry, Watched::Client(id).token()));
-        let client = match client {
-            Ok(client) => client,
-            Err(_) => {
-                if admitted.is_ok() {
-                    self.admission.leave(source);
-                }
-                return Ok(id);
-            }
-        };
-        let RelayLimits { handshake, idle, .. } = self.limits;
-        let connection = match (admitted, via) {
-            (Err(_), _) => {
-                self.refused += 1;
-                let answer = if via == Via::Tcpmux && !self.adopted {
-                    tcpmux::BUSY.to_vec()
-                } else {
-                    answer::refusal("Try again", true)
-                };
-                Connection::refused(client, &answer, now)
-            }
-            // From a superserver it comes with its request answered.
-            (Ok(()), Via::Tcpmux) if !self.adopted => {
-                Connection::multiplexed(client, &self.services, handshake, idle, now)
-            }
-            (Ok(()), Via::Rlogin | Via::Tcpmux | Via::Inetd) => Connection::new(client, handshake, idle, now),
-        };
-        let source = admitted.is_ok().then_some(source);
-        let entry = Entry { connection, peer, via, source, queued: true, wake: None, open: false };
-        self.connections.insert(id, entry);
-        self.turns.push_back(id);
-        Ok(id)
-    }
-
     fn turn(&mut self, id: ConnectionId, now: Instant) -> io::Result<()> {
         let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
         entry.queued = false;
@@ -470,44 +294,6 @@ fn enqueue(turns: &mut VecDeque<ConnectionId>, id: ConnectionId, entry: &mut Ent
     }
 }
 
-fn ask_for_session(
-    link: &mut RelayEnd,
-    id: ConnectionId,
-    entry: &mut Entry,
-    handshake: &Handshake,
-    now: Instant,
-) -> io::Result<()> {
-    let fields = HandshakeFields {
-        client_user: handshake.client_user.as_bytes().to_vec(),
-        server_user: handshake.server_user.as_bytes().to_vec(),
-        terminal: handshake.terminal_field().into_bytes(),
-    };
-    match entry.connection.client().duplicate() {
-        Ok(socket) => {
-            entry.open = true;
-            link.send(&FromRelay::Open { id, via: entry.via, fields }, vec![socket])
-        }
-        Err(error) => {
-            entry.connection.refuse("Try again", now);
-            let reason = format!("no descriptor for the session: {error}");
-            link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())
-        }
-    }
-}
-
-fn report_closed(
-    link: &mut RelayEnd,
-    id: ConnectionId,
-    entry: &mut Entry,
-    cause: CloseCause,
-) -> io::Result<()> {
-    if !std::mem::take(&mut entry.open) {
-        return Ok(());
-    }
-    let (bytes_in, bytes_out) = entry.connection.bytes();
-    link.send(&FromRelay::Closed { id, cause, bytes_in, bytes_out }, Vec::new())
-}
-
 fn ready(event: &Event) -> Ready {
     Ready {
         readable: event.is_readable(),
@@ -515,11 +301,4 @@ fn ready(event: &Event) -> Ready {
         hung_up: event.is_read_closed() || event.is_error(),
         changed: event.is_priority(),
     }
-}
-
-/// Whether accept(2) failed for want of descriptors or memory: then it would fail
-/// again at once, for the same waiting client.
-fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
-    error.raw_os_error().is_some_and(|code| shortages.contains(&Errno::from_raw(code)))
 }

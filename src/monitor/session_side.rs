@@ -1,0 +1,120 @@
+//! The monitor's side of the session processes: what they report, and how each of
+//! them is accounted for exactly once.
+
+use super::session::Stage;
+use super::*;
+use crate::audit::event::LoginEvent;
+use crate::ipc::CloseCause;
+use crate::records::{self, Sitting};
+
+/// Messages taken from one process in one turn.
+const MESSAGES: usize = 64;
+
+impl Monitor {
+    pub(super) fn hear_session(&mut self, id: ConnectionId, now: Instant) {
+        for _ in 0..MESSAGES {
+            let Some(session) = self.sessions.get_mut(&id) else { return };
+            let offence = match session.link.receive() {
+                Ok(Incoming::Message(FromSession::Event(event), _)) => match session.note(&event, now) {
+                    Ok(()) => {
+                        let (peer, tty) = (session.peer, session.tty.clone());
+                        self.log.write(&Event::Login { peer, tty, event }, now);
+                        continue;
+                    }
+                    Err(offence) => offence,
+                },
+                Ok(Incoming::Message(FromSession::Finished(end), _)) => {
+                    if session.finished.replace(end).is_none() {
+                        continue;
+                    }
+                    "it finished twice"
+                }
+                Ok(Incoming::Nothing | Incoming::Closed) => return,
+                Err(_) => "it sent what is no message",
+            };
+            session.process.kill();
+            self.log.write(&Event::Warning { text: format!("a session process is ended: {offence}") }, now);
+            return;
+        }
+    }
+
+    /// Says why a session is hung up, where the log would not show it otherwise.
+    pub(super) fn note_cause(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
+        let Some(Session { peer, tty, stage: Stage::Open { user, .. }, .. }) = self.sessions.get(&id) else {
+            return;
+        };
+        let text = match cause {
+            CloseCause::Ended | CloseCause::ClientLeft => return,
+            CloseCause::Idle => "nothing came or went for the idle time: hung up".to_owned(),
+            CloseCause::Stuck => "the client did not take the last output: given up".to_owned(),
+        };
+        let event = LoginEvent::Trouble { user: user.clone(), text };
+        self.log.write(&Event::Login { peer: *peer, tty: tty.clone(), event }, now);
+    }
+
+    /// The relay has closed the connection, so nobody sits at the terminal any more.
+    pub(super) fn close_session(&mut self, id: ConnectionId, bytes: (u64, u64), now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.closed.is_none() {
+            session.closed = Some(bytes);
+        }
+        session.ends = None;
+        if session.ended.is_none() {
+            let _ = session.link.send(&ToSession::HangUp, Vec::new());
+            session.deadline = Some(now + HANG_UP_GRACE);
+        }
+        self.forget_if_over(id, now);
+    }
+
+    pub(super) fn bury_session(&mut self, id: ConnectionId, now: Instant) {
+        // What it said last is heard first.
+        self.hear_session(id, now);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.ended.is_some() {
+            return;
+        }
+        let Ok(Some(end)) = session.process.try_wait() else { return };
+        session.ended = Some((now, end));
+        session.deadline = None;
+        session.ends = None;
+        if let (Stage::Open { user, .. }, None) = (&session.stage, session.finished) {
+            // It was killed and could not close the records itself.
+            let sitting = Sitting {
+                line: &session.tty,
+                user,
+                host: "",
+                address: session.peer.ip(),
+                pid: session.process.id(),
+            };
+            records::logout(self.config.audit.records, &sitting, records::now());
+        }
+        let registry = self.poll.registry();
+        let _ = registry.deregister(&mut SourceFd(&session.link.as_raw_fd()));
+        let _ = registry.deregister(&mut SourceFd(&session.process.as_raw_fd()));
+        self.tell_relay(&ToRelay::Ended(id), Vec::new());
+        self.forget_if_over(id, now);
+    }
+
+    /// At the end of the daemon's patience.
+    pub(super) fn end_process(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(session) = self.sessions.remove(&id) {
+            let mut session = session;
+            session.ended = Some((now, process::End::Signaled(Signal::SIGKILL as i32)));
+            if let Some(event) = session.epitaph() {
+                self.log.write(&event, now);
+            }
+            session.process.end();
+        }
+    }
+
+    pub(super) fn forget_if_over(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(session) = self.sessions.get(&id)
+            && session.is_over()
+        {
+            if let Some(event) = session.epitaph() {
+                self.log.write(&event, now);
+            }
+            self.sessions.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The relay's side of the monitor: what it is told, and what it asks for.
+
+use super::*;
+
+/// Messages taken from the monitor in one turn.
+const MESSAGES: usize = 64;
+
+impl Relay {
+    /// Returns whether the monitor is still there.
+    pub(super) fn hear_monitor(&mut self, now: Instant) -> io::Result<bool> {
+        if !self.monitor_ready {
+            return Ok(true);
+        }
+        self.link.flush()?;
+        for _ in 0..MESSAGES {
+            match self.link.receive()? {
+                Incoming::Message(message, descriptors) => self.obey(message, descriptors, now)?,
+                Incoming::Closed => return Ok(false),
+                Incoming::Nothing => {
+                    self.monitor_ready = false;
+                    break;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn obey(
+        &mut self,
+        message: ToRelay,
+        mut descriptors: Vec<OwnedFd>,
+        now: Instant,
+    ) -> io::Result<()> {
+        let id = match message {
+            ToRelay::Setup(_) => return Err(io::Error::other("set up twice")),
+            ToRelay::Adopt(greeting) => {
+                self.adopted = true;
+                let Some(client) = descriptors.pop() else { return Err(io::Error::other("no connection")) };
+                return self.adopt(client, greeting, now);
+            }
+            ToRelay::Limits(limits) => {
+                self.admission.set_limits(limits.sessions, limits.per_source);
+                self.limits = limits;
+                return Ok(());
+            }
+            ToRelay::Stop => {
+                return self.stop();
+            }
+            ToRelay::Opened(id) | ToRelay::Refused(id, _) | ToRelay::Ended(id) => id,
+        };
+        // It may have gone while the message was on its way.
+        let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
+        match message {
+            ToRelay::Opened(_) => {
+                let Some(leader) = descriptors.pop() else { return Err(io::Error::other("no terminal")) };
+                let token = Watched::Terminal(id).token();
+                let opened = WatchedTerminal::new(Leader::new(leader), &self.registry, token)
+                    .and_then(|terminal| entry.connection.opened(terminal, now));
+                if opened.is_err() {
+                    return self.forget(id, CloseCause::ClientLeft);
+                }
+            }
+            ToRelay::Refused(_, text) => {
+                entry.open = false;
+                entry.connection.refuse(&text, now);
+            }
+            ToRelay::Ended(_) => entry.connection.session_ended(now),
+            ToRelay::Setup(_) | ToRelay::Adopt(_) | ToRelay::Limits(_) | ToRelay::Stop => {}
+        }
+        enqueue(&mut self.turns, id, entry);
+        Ok(())
+    }
+
+    pub(super) fn adopt(&mut self, client: OwnedFd, greeting: Greeting, now: Instant) -> io::Result<()> {
+        socket::set_nonblocking(client.as_fd())?;
+        // It may have gone already; then there is nothing to do, and the relay ends.
+        let Ok(peer) = socket::peer(client.as_fd()) else { return Ok(()) };
+        let stream = TcpStream::from_std(client.into());
+        let via = match greeting {
+            Greeting::None => Via::Inetd,
+            Greeting::Tcpmux => Via::Tcpmux,
+        };
+        let id = self.welcome(stream, peer, via, now)?;
+        if let (Greeting::Tcpmux, Some(entry)) = (greeting, self.connections.get_mut(&id)) {
+            entry.connection.greet(tcpmux::ACCEPTED);
+        }
+        Ok(())
+    }
+
+    /// Accepts no more; who has no session yet gets none.
+    pub(super) fn stop(&mut self) -> io::Result<()> {
+        for mut listener in self.listeners.drain(..) {
+            let _ = self.registry.deregister(&mut listener.socket);
+        }
+        let waiting = self.connections.iter().filter(|(_, entry)| !entry.connection.has_session());
+        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.forget(id, CloseCause::Ended)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn ask_for_session(
+    link: &mut RelayEnd,
+    id: ConnectionId,
+    entry: &mut Entry,
+    handshake: &Handshake,
+    now: Instant,
+) -> io::Result<()> {
+    let fields = HandshakeFields {
+        client_user: handshake.client_user.as_bytes().to_vec(),
+        server_user: handshake.server_user.as_bytes().to_vec(),
+        terminal: handshake.terminal_field().into_bytes(),
+    };
+    match entry.connection.client().duplicate() {
+        Ok(socket) => {
+            entry.open = true;
+            link.send(&FromRelay::Open { id, via: entry.via, fields }, vec![socket])
+        }
+        Err(error) => {
+            entry.connection.refuse("Try again", now);
+            let reason = format!("no descriptor for the session: {error}");
+            link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())
+        }
+    }
+}
+
+pub(super) fn report_closed(
+    link: &mut RelayEnd,
+    id: ConnectionId,
+    entry: &mut Entry,
+    cause: CloseCause,
+) -> io::Result<()> {
+    if !std::mem::take(&mut entry.open) {
+        return Ok(());
+    }
+    let (bytes_in, bytes_out) = entry.connection.bytes();
+    link.send(&FromRelay::Closed { id, cause, bytes_in, bytes_out }, Vec::new())
+}
