@@ -136,7 +136,9 @@ pub fn status(named: Named<'_>, entry: &Entry, places: &Places, out: &mut dyn Wr
 
 fn choose(named: Named<'_>, places: &Places, known: fn(&Superserver) -> bool) -> Vec<Superserver> {
     let at = |config: Option<&Path>, known: &Superserver| {
-        config.map(|path| Superserver { config: path.to_owned(), ..known.clone() })
+        // Absolute: what stands next to "." is not found by its name.
+        let config = config.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        config.map(|config| Superserver { config, ..known.clone() })
     };
     let chosen = [at(named.inetd_conf, &places.inetd), at(named.xinetd_dir, &places.xinetd)];
     if chosen.iter().any(Option::is_some) {
