@@ -1,7 +1,8 @@
 //! From an authenticated user to a shell, and from its end back to nothing:
 //! groups, credentials, PAM session, records, terminal, each undone exactly once.
 
-use std::ffi::{CString, OsString};
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Gid, Uid, User, fchown, initgroups, setgid};
+use nix::unistd::{Gid, Uid, User, fchown, getegid, getgrouplist, getgroups, initgroups, setgid};
 
 use super::authenticate::Authenticated;
 use super::console::Prompts;
@@ -47,9 +48,7 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     };
     // Before the credentials: modules like pam_group add to these.
     let name = CString::new(user.name.as_str()).map_err(|error| refuse("no groups", &error))?;
-    setgid(user.gid)
-        .and_then(|()| initgroups(&name, user.gid))
-        .map_err(|error| refuse("no groups", &error))?;
+    take_groups(&name, user.gid).map_err(|error| refuse("no groups", &error))?;
     pam.establish_credentials().map_err(|error| refuse("no PAM credentials", &error))?;
     give_terminal(login.console.tty(), user.uid).map_err(|error| refuse("no terminal", &error))?;
     let before = records::now();
@@ -131,6 +130,16 @@ fn home_or_root(login: &Login, user: &User) -> PathBuf {
     let text = format!("there is no home directory {home}");
     login.report(LoginEvent::Trouble { user: user.name.clone(), text });
     Path::new("/").to_owned()
+}
+
+/// The process has the user's groups, all of them and no others, and the shell will inherit them.
+/// Its user id stays root's until then.
+fn take_groups(name: &CStr, gid: Gid) -> nix::Result<()> {
+    setgid(gid)?;
+    initgroups(name, gid)?;
+    let set = |groups: Vec<Gid>| groups.into_iter().map(Gid::as_raw).collect::<BTreeSet<_>>();
+    let right = getegid() == gid && set(getgroups()?) == set(getgrouplist(name, gid)?);
+    if right { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// The terminal is the user's; others of the group tty may write to it (mesg(1)).
