@@ -28,6 +28,7 @@ mod check;
 mod clients;
 mod ending;
 mod handshake;
+mod holes;
 mod isolation;
 mod load;
 mod login;
