@@ -4,15 +4,19 @@
 set -eu
 
 packages=
+superservers=
 for purpose in "$@"; do
     case $purpose in
         # PAM's header, and libclang, with which its Rust binding reads it.
         build) packages="$packages gcc libc6-dev libpam0g-dev libclang-dev" ;;
         # A client to log in with.
         run) packages="$packages libpam-modules rsh-redone-client" ;;
-        # Three clients, and the tools that make and look into a test's own machine.
+        # Three clients, the tools that make and look into a test's own machine,
+        # and the libraries of the superservers.
         test) packages="$packages libpam-modules rsh-client rsh-redone-client putty-tools
-                        iproute2 procps util-linux mount coreutils" ;;
+                        iproute2 procps util-linux mount coreutils
+                        systemd libwrap0 libtirpc3 libbsd0 libevent-2.1-7"
+              superservers="inetutils-inetd openbsd-inetd xinetd" ;;
         *) echo "setup.sh: what is '$purpose'?" >&2; exit 2 ;;
     esac
 done
@@ -22,7 +26,29 @@ for package in $packages; do
     status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || status=
     [ "$status" = installed ] || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+
+# Superservers shut one another out and serve as soon as they are installed: they
+# are only unpacked, where the tests look for them.
+unpack() {
+    [ -n "$superservers" ] || return 0
+    folder=$(dirname "$0")/../target/superservers
+    for package in $superservers; do
+        # The last file of a package that dpkg unpacks is not known; this one is in each of them.
+        [ ! -e "$folder/usr/share/doc/$package/copyright" ] || continue
+        mkdir -p "$folder"
+        echo "Unpacking $package"
+        if ! (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download "$package" &&
+            dpkg -x "$package"_*.deb .); then
+            echo "Without $package its tests are skipped." >&2
+        fi
+        rm -f "$folder/$package"_*.deb
+    done
+}
+
+if [ -z "$missing" ]; then
+    unpack
+    exit 0
+fi
 
 sudo=
 if [ "$(id -u)" -ne 0 ]; then
@@ -45,3 +71,4 @@ for step in "update" "install --yes --no-install-recommends$missing"; do
     fi
 done
 rm -f "$log"
+unpack

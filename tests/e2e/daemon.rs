@@ -46,7 +46,7 @@ impl Daemon {
         eventually("the daemon listens on port 513", Duration::from_secs(10), || {
             let ended = daemon.child.as_mut().and_then(|child| child.try_wait().unwrap());
             assert_eq!(ended, None, "the daemon ended: {}", told());
-            listens().then_some(())
+            listens(513).then_some(())
         });
         daemon
     }
@@ -106,12 +106,13 @@ pub(crate) fn told() -> String {
     text
 }
 
-/// Whether something listens on port 513 (hexadecimal 0201; 0A is the state LISTEN, see proc(5)).
-fn listens() -> bool {
+/// Whether something listens on that port (0A is the state LISTEN, see proc(5)).
+pub(crate) fn listens(port: u16) -> bool {
+    let port = format!(":{port:04X}");
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| fs::read_to_string(file).unwrap());
     tables.iter().flat_map(|table| table.lines()).any(|line| {
         let mut words = line.split_whitespace();
-        words.nth(1).is_some_and(|local| local.ends_with(":0201")) && words.nth(1) == Some("0A")
+        words.nth(1).is_some_and(|local| local.ends_with(&port)) && words.nth(1) == Some("0A")
     })
 }
 

@@ -54,19 +54,29 @@ impl Peer {
 
     /// Connects from a reserved port of this address to port 513 of the loopback address of its family.
     pub(crate) fn connect_from(source: IpAddr) -> Peer {
+        Peer::connect_to(source, 513)
+    }
+
+    /// Connects from a reserved port of this address to that port of the loopback address of its family.
+    pub(crate) fn connect_to(source: IpAddr, target: u16) -> Peer {
         // From 1023 downwards, as clients do; below 512 the port is no longer a client's.
-        let connected = (512..1024).rev().find_map(|port| open(SocketAddr::new(source, port)));
+        let connected = (512..1024).rev().find_map(|port| open(SocketAddr::new(source, port), target));
         Peer::of(connected.expect("a free reserved port"))
     }
 
     /// Connects from whatever port the system chooses.
     pub(crate) fn connect_unreserved() -> Peer {
-        Peer::of(open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap())
+        Peer::connect_unreserved_to(513)
+    }
+
+    /// Connects to that port from whatever port the system chooses.
+    pub(crate) fn connect_unreserved_to(target: u16) -> Peer {
+        Peer::of(open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), target).unwrap())
     }
 
     /// Connects from exactly that port.
     pub(crate) fn connect_from_port(port: u16) -> Peer {
-        Peer::of(open(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).unwrap())
+        Peer::of(open(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), 513).unwrap())
     }
 
     fn of(stream: TcpStream) -> Peer {
@@ -253,14 +263,14 @@ pub(crate) fn window_message(rows: u16, columns: u16) -> Vec<u8> {
 }
 
 /// Connects from that address, or says that its port is taken.
-fn open(source: SocketAddr) -> Option<TcpStream> {
+fn open(source: SocketAddr, target: u16) -> Option<TcpStream> {
     let family = if source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     // A port that waits for old segments may be bound again, to another connection.
     setsockopt(&socket, sockopt::ReuseAddr, &true).unwrap();
     bind(&socket, source)?;
     let host: IpAddr = if source.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { source.ip() };
-    match socket::connect(socket.as_raw_fd(), &*for_system(SocketAddr::new(host, 513))) {
+    match socket::connect(socket.as_raw_fd(), &*for_system(SocketAddr::new(host, target))) {
         Ok(()) => Some(stream_of(socket)),
         Err(Errno::EADDRNOTAVAIL | Errno::EADDRINUSE) => None,
         Err(error) => panic!("connect from {source}: {error}"),

@@ -20,6 +20,13 @@ if [ -n "${RLOGIND_E2E_INETD:-}" ]; then
     : >/mnt/inetd
     mount --bind "$RLOGIND_E2E_INETD" /mnt/inetd
 fi
+superservers=$(dirname "$0")/../../target/superservers
+if [ -d "$superservers" ]; then
+    mkdir /mnt/superservers
+    mount --bind "$superservers" /mnt/superservers
+fi
+# The name that inetd.conf has for rlogin servers.
+ln -s rlogind /mnt/in.rlogind
 
 mkdir /mnt/upper /mnt/work
 mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work overlay /etc
