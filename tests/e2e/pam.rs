@@ -191,6 +191,21 @@ fn an_account_that_may_not_come_from_here_is_refused_and_the_log_says_it() {
 }
 
 #[test]
+fn an_account_outside_its_times_is_refused() {
+    world(|world| {
+        service_with("account required pam_time.so conffile=/etc/time.test");
+        // Never.
+        fs::write("/etc/time.test", "rlogin;*;alice;!Al0000-2400\n").unwrap();
+        let _daemon = world.serve("");
+        let (wrong, _) = attempt("alice", "wrong-Secret-9");
+        assert_eq!(attempt("alice", ALICE.password).0, wrong);
+        let line = world.audit.wait("account-refused");
+        assert_eq!(field(&line, "user"), Some("alice"), "{line}");
+        Peer::log_in(BOB);
+    });
+}
+
+#[test]
 fn the_modules_delay_is_kept_whoever_fails_for_whatever_reason() {
     world(|world| {
         service_with("auth optional pam_faildelay.so delay=2000000");

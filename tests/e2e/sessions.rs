@@ -22,6 +22,7 @@ use crate::world::{eventually, world};
 pub(crate) enum Ending {
     Exit,
     ClientCloses,
+    ClientFinishes,
     ClientResets,
     ShellKilled,
     SessionTerminated,
@@ -29,9 +30,10 @@ pub(crate) enum Ending {
     ShellIgnoresHangUp,
 }
 
-pub(crate) const ENDINGS: [Ending; 7] = [
+pub(crate) const ENDINGS: [Ending; 8] = [
     Ending::Exit,
     Ending::ClientCloses,
+    Ending::ClientFinishes,
     Ending::ClientResets,
     Ending::ShellKilled,
     Ending::SessionTerminated,
@@ -47,6 +49,12 @@ pub(crate) fn signal_session(peer: &mut Peer, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(session).unwrap()), signal).unwrap();
 }
 
+/// Makes the shell a program that a hang-up does not end.
+fn ignore_hang_up(peer: &mut Peer) {
+    peer.send("exec sh -c \"trap '' HUP; echo h''eld; exec sleep 60\"\r");
+    peer.expect("held\r\n");
+}
+
 /// Ends the session of a peer in that way, and waits until it is closed.
 pub(crate) fn end(mut peer: Peer, ending: Ending, daemon: &mut crate::daemon::Daemon) {
     match ending {
@@ -55,6 +63,10 @@ pub(crate) fn end(mut peer: Peer, ending: Ending, daemon: &mut crate::daemon::Da
             peer.wait_end(PATIENCE);
         }
         Ending::ClientCloses => drop(peer),
+        Ending::ClientFinishes => {
+            peer.finish();
+            peer.wait_end(PATIENCE);
+        }
         Ending::ClientResets => peer.reset(),
         Ending::ShellKilled => {
             peer.send("kill -KILL $$\r");
@@ -65,12 +77,13 @@ pub(crate) fn end(mut peer: Peer, ending: Ending, daemon: &mut crate::daemon::Da
             peer.wait_end(PATIENCE);
         }
         Ending::DaemonTerminated => {
+            // The harder case: nothing ends by itself.
+            ignore_hang_up(&mut peer);
             daemon.signal(Signal::SIGTERM);
             daemon.wait(PATIENCE);
         }
         Ending::ShellIgnoresHangUp => {
-            peer.send("exec sh -c \"trap '' HUP; echo h''eld; exec sleep 60\"\r");
-            peer.expect("held\r\n");
+            ignore_hang_up(&mut peer);
             drop(peer);
         }
     }
