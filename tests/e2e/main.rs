@@ -36,6 +36,7 @@ mod load;
 mod login;
 mod network;
 mod pam;
+mod prompts;
 mod records;
 mod sessions;
 mod shell;

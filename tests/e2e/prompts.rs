@@ -1,0 +1,124 @@
+//! The prompts: what modules can ask and tell, what can be typed and what is shown of it.
+
+use crate::accounts::{ALICE, PROMPT};
+use crate::ending::nothing_is_left;
+use crate::peer::Peer;
+use crate::probe::{build, calls, service_with};
+use crate::terminal::PATIENCE;
+use crate::world::world;
+
+#[test]
+fn a_module_may_ask_and_tell_several_things_at_once() {
+    world(|world| {
+        if !build() {
+            return;
+        }
+        service_with("auth requisite PROBE codes");
+        let _daemon = world.serve("");
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.expect("Shown code: ");
+        peer.send("one\r");
+        peer.expect("Hidden code: ");
+        peer.send("two\r");
+        peer.give_password(ALICE);
+        let text = String::from_utf8_lossy(&peer.data).into_owned();
+        let wanted = "\0Card 7.\r\nShown code: one\r\nTake care.\r\nHidden code: \r\nPassword: \r\n";
+        assert!(text.starts_with(wanted), "{text:?}");
+        assert!(calls().contains(&"answers one two".to_owned()), "{:?}", calls());
+
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.expect("Shown code: ");
+        peer.send("wrong\r");
+        peer.expect("Hidden code: ");
+        peer.send("two\r");
+        assert_eq!(peer.expect("login: "), "\r\nLogin incorrect\r\n");
+    });
+}
+
+#[test]
+fn questions_no_terminal_can_answer_are_refused_cleanly() {
+    world(|world| {
+        if !build() {
+            return;
+        }
+        service_with("auth required PROBE impossible");
+        let _daemon = world.serve("");
+        Peer::log_in(ALICE);
+        // 19 is PAM_CONV_ERR.
+        for style in [7, 99] {
+            let wanted = format!("style {style} result 19 answers none");
+            assert!(calls().contains(&wanted), "{:?}", calls());
+        }
+    });
+}
+
+#[test]
+fn an_answer_is_511_bytes_at_most() {
+    world(|world| {
+        if !build() {
+            return;
+        }
+        service_with("auth requisite PROBE codes");
+        let _daemon = world.serve("");
+        let longest = "x".repeat(511);
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.expect("Shown code: ");
+        peer.send("one\r");
+        peer.expect("Hidden code: ");
+        peer.send(format!("{longest}\r"));
+        peer.expect("Login incorrect");
+        assert!(calls().contains(&format!("answers one {longest}")), "{:?}", calls());
+
+        for length in [512, 3000, 6000] {
+            let mut peer = Peer::hello("nobody", "alice");
+            peer.expect("Shown code: ");
+            peer.send("one\r");
+            peer.expect("Hidden code: ");
+            peer.send("x".repeat(length));
+            peer.send("\r");
+            peer.expect("Answer too long");
+            // It goes on as after any wrong answer.
+            peer.expect("Login incorrect");
+            peer.expect("login: ");
+        }
+        assert_eq!(calls().iter().filter(|line| line.starts_with("answers ")).count(), 1);
+    });
+}
+
+#[test]
+fn control_characters_at_the_prompts_do_what_they_do_on_a_terminal() {
+    world(|world| {
+        let daemon = world.serve("");
+        for (key, reason) in [("\x03", "interrupted"), ("\x1c", "interrupted"), ("\x04", "ended the input")] {
+            for prompt in ["login: ", "Password: "] {
+                let before = world.audit.of("login-abandoned").len();
+                let mut peer = Peer::hello("nobody", if prompt == "login: " { "" } else { "alice" });
+                peer.expect(prompt);
+                // ^C counts with a text before it, too; ^D sends such a text off.
+                peer.send(if key == "\x04" { key.to_owned() } else { format!("half a li{key}") });
+                peer.wait_end(PATIENCE);
+                let lines = world.audit.wait_count("login-abandoned", before + 1);
+                assert!(lines[before].contains(reason), "{key:?} at {prompt:?}: {lines:#?}");
+            }
+        }
+        nothing_is_left(&daemon);
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.expect("Password: ");
+        peer.send(format!("rubbish\x15{}x\x08\r", ALICE.password));
+        peer.expect(PROMPT);
+    });
+}
+
+#[test]
+fn what_is_typed_ahead_of_a_password_prompt_is_not_shown() {
+    world(|world| {
+        let _daemon = world.serve("");
+        // While PAM is busy, and before the shell has its prompt.
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.expect("Password: ");
+        peer.send(format!("wrong-Secret-9\ralice\r{}\r", ALICE.password));
+        peer.expect(PROMPT);
+        let text = String::from_utf8_lossy(&peer.data).into_owned();
+        assert!(!text.contains("Secret"), "{text:?}");
+    });
+}
