@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::audit::event::{LoginEvent, SessionEnd, Via};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Records};
+use crate::records::{self, Sitting};
 use crate::sys::channel::{Channel, Received};
 use crate::sys::memory_file;
 use crate::wire::tcpmux::Offer;
@@ -58,6 +59,8 @@ pub struct RelaySetup {
     pub gid: u32,
     /// How much and how long.
     pub limits: RelayLimits,
+    /// The id of its first connection: higher than any before.
+    pub first_id: u64,
     /// Which door each of the listeners is.
     pub doors: Vec<Via>,
     /// What the TCPMUX door offers.
@@ -133,6 +136,8 @@ pub enum FromRelay {
     Open {
         /// The relay's name for the connection.
         id: ConnectionId,
+        /// As accept(2) gave it; for the audit log only, when the client has gone already.
+        peer: SocketAddr,
         /// Which door.
         via: Via,
         /// The handshake, to be checked again by whoever uses it.
@@ -190,6 +195,32 @@ pub enum ToSession {
     Start(SessionStart),
     /// The client has gone or the daemon stops: end now, and cleanly.
     HangUp,
+    /// The only message: a session process was killed, and left this behind.
+    CloseRecords(OpenRecords),
+}
+
+/// The login records of a session whose process is gone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OpenRecords {
+    /// Whether and where records are written.
+    pub policy: Records,
+    /// The terminal's name, e.g. `pts/3`.
+    pub tty: String,
+    /// The account.
+    pub user: String,
+    /// The client's address.
+    pub address: IpAddr,
+    /// The process that is gone.
+    pub pid: u32,
+}
+
+impl OpenRecords {
+    /// Writes the logout. That may wait for a lock, so the monitor never does it itself.
+    pub fn close(&self) {
+        let sitting =
+            Sitting { line: &self.tty, user: &self.user, host: "", address: self.address, pid: self.pid };
+        records::logout(self.policy, &sitting, records::now());
+    }
 }
 
 /// What one login is about.
@@ -212,7 +243,7 @@ pub struct SessionStart {
 pub enum FromSession {
     /// Something for the audit log. `Opened` among them ends the login deadline.
     Event(LoginEvent),
-    /// The shell has ended, PAM and the records are closed; nothing follows.
+    /// The shell has ended. PAM and the records are closed next, which may take long.
     Finished(SessionEnd),
 }
 

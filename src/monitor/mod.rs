@@ -49,7 +49,8 @@ pub const SESSION_ROLE: &str = "--role=session";
 /// How long past its deadline a session process may take to say so itself.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 /// How long a session process may take to end after a hang-up.
-const HANG_UP_GRACE: Duration = Duration::from_secs(15);
+/// The C library alone waits 10 s for each of the two records' locks.
+const HANG_UP_GRACE: Duration = Duration::from_secs(30);
 /// How long all of them may take when the daemon stops.
 const STOP_GRACE: Duration = Duration::from_secs(7);
 /// How long the last audit lines are offered to syslog.
@@ -88,7 +89,7 @@ pub fn run(mut options: Options) -> Result<(), Error> {
         options.listen_is_fixed = true;
     }
     let pid_file = match &options.daemon {
-        Some(pid_file) => startup::detach(pid_file.as_deref())?,
+        Some(path) => startup::detach(path.as_deref())?,
         None => None,
     };
     let mut log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
@@ -98,12 +99,22 @@ pub fn run(mut options: Options) -> Result<(), Error> {
     let ports = listeners.iter().map(|listener| listener.address.port()).collect();
     let listen = listeners.iter().map(|listener| listener.address).collect();
     let relay = RelayParts { account, scratch, listeners, ports };
-    let mut monitor = Monitor::new(options, relay, log)?;
+    // Behind --daemon nobody reads standard error any more.
+    let mut monitor = Monitor::new(options, relay, log).inspect_err(|error| complain(&error.to_string()))?;
     monitor.log.write(&Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), listen }, now);
     service::ready(&monitor.parts.listeners);
-    let cause = monitor.serve()?;
-    monitor.log.write(&Event::Stopped { cause }, Instant::now());
+    let outcome = monitor.serve();
+    let last = match &outcome {
+        Ok(cause) => Event::Stopped { cause: cause.clone() },
+        Err(error) => Event::Warning { text: error.to_string() },
+    };
+    monitor.log.write(&last, Instant::now());
     monitor.log.finish(LOG_PATIENCE);
+    if let Some((relay, _)) = monitor.relay.take() {
+        // It ends when its link does; but one that hangs would keep the port.
+        relay.end();
+    }
+    outcome?;
     drop(pid_file);
     Ok(())
 }
@@ -153,6 +164,7 @@ fn prepare(config: &mut Config) -> Result<(Account, PathBuf, Vec<String>), Error
         return Err(Error("only root can serve logins".to_owned()));
     }
     process::close_on_exec_all();
+    process::default_child_signal();
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let mut warnings = Vec::new();
     let (service, warning) = pam_service(&config.login.pam_service)?;
@@ -201,6 +213,12 @@ struct Monitor {
     parts: RelayParts,
     relay: Option<(Process, RelayLink)>,
     relay_again: Option<Instant>,
+    /// Not all that the relay said has been heard.
+    relay_has_more: bool,
+    /// Higher than the id of any connection that a session was asked for.
+    next_id: u64,
+    /// Processes that close the records of sessions that could not.
+    clerks: Vec<Process>,
     sessions: HashMap<ConnectionId, Session>,
     /// There is one connection, accepted by a superserver, and no other comes.
     only_connection: bool,
@@ -214,6 +232,7 @@ enum Watched {
     Signals,
     RelayLink,
     RelayProcess,
+    Clerk,
     SessionLink(ConnectionId),
     SessionProcess(ConnectionId),
 }
@@ -225,6 +244,7 @@ impl Watched {
             Watched::Signals => 0,
             Watched::RelayLink => 1,
             Watched::RelayProcess => 2,
+            Watched::Clerk => 3,
             Watched::SessionLink(session) => (id(session) + 1) << 1,
             Watched::SessionProcess(session) => (id(session) + 1) << 1 | 1,
         })
@@ -236,6 +256,7 @@ impl Watched {
             0 => Watched::Signals,
             1 => Watched::RelayLink,
             2 => Watched::RelayProcess,
+            3 => Watched::Clerk,
             odd if odd & 1 == 1 => Watched::SessionProcess(id),
             _ => Watched::SessionLink(id),
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::session::{Session, Stage};
-use super::{KILL_GRACE, Monitor};
+use super::{KILL_GRACE, Listener, Monitor};
 use crate::audit::event::Via;
 use crate::config::UnreservedPort;
 use crate::ipc::{HandshakeFields, SessionLink, SessionStart, ToSession};
@@ -37,16 +37,18 @@ impl Monitor {
     /// Makes the session of a client, and returns it with the PTY's leader for the relay.
     pub(super) fn open_session(
         &self,
-        client: OwnedFd,
+        client: Option<OwnedFd>,
         via: Via,
         fields: HandshakeFields,
         now: Instant,
     ) -> Result<(Session, OwnedFd), Refusal> {
-        let peer = socket::peer(client.as_fd()).map_err(|error| Refusal {
-            peer: None,
-            message: "Try again".to_owned(),
-            reason: format!("the client has gone before its session began: {error}"),
-        })?;
+        let no_client = |reason: String| Refusal { peer: None, message: "Try again".to_owned(), reason };
+        let client = client.ok_or_else(|| no_client("no descriptor for the client".to_owned()))?;
+        let peer = socket::peer(client.as_fd())
+            .map_err(|error| no_client(format!("the client has gone before its session began: {error}")))?;
+        if self.stopping.is_some() && !self.only_connection {
+            return Err(Refusal::of(peer, "Try again", "the daemon stops"));
+        }
         self.permit(&client, peer, &fields)?;
         let pty = pty::open().map_err(|error| {
             let none_left = [Errno::ENOSPC, Errno::ENOENT].map(|errno| errno as i32);
@@ -86,10 +88,17 @@ impl Monitor {
 
     /// What can be said of a client before it costs a process.
     fn permit(&self, client: &OwnedFd, peer: SocketAddr, fields: &HandshakeFields) -> Result<(), Refusal> {
-        // A relay that was taken over could connect to a trusted host by itself and
-        // call that a client; but it cannot do so from a port of ours.
-        let local = socket::local_address(client.as_fd());
-        if !local.is_ok_and(|address| self.parts.ports.contains(&address.port())) {
+        // A relay that was taken over could connect to a trusted host by itself and call
+        // that a client. But from a port of ours it can do so only with a listener.
+        let accepted = socket::local_address(client.as_fd())
+            .is_ok_and(|address| self.parts.ports.contains(&address.port()))
+            && socket::cookie(client.as_fd()).is_ok_and(|cookie| {
+                let same = |listener: &Listener| {
+                    socket::cookie(listener.socket.as_fd()).is_ok_and(|own| own == cookie)
+                };
+                !self.parts.listeners.iter().any(same)
+            });
+        if !accepted {
             return Err(Refusal::of(
                 peer,
                 "Permission denied",

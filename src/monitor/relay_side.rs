@@ -4,6 +4,11 @@
 use super::*;
 use crate::ipc::Services;
 
+/// Messages taken from the relay in one turn.
+const MESSAGES: usize = 256;
+/// The highest id of a connection: tokens are made of them.
+const MAX_ID: u64 = u64::MAX >> 4;
+
 impl Monitor {
     pub(super) fn start_relay(&mut self) -> io::Result<()> {
         let (ours, theirs) = Channel::pair()?;
@@ -14,6 +19,7 @@ impl Monitor {
             scratch: self.parts.scratch.clone(),
             uid: self.parts.account.uid,
             gid: self.parts.account.gid,
+            first_id: self.next_id,
             limits: (&self.config.limits).into(),
             doors: self.parts.listeners.iter().map(|listener| listener.via).collect(),
             services: Services { names: self.config.tcpmux.services.clone(), help: self.config.tcpmux.help },
@@ -43,7 +49,7 @@ impl Monitor {
         {
             return self.end_relay("it does not read", now);
         }
-        loop {
+        for _ in 0..MESSAGES {
             let Some((_, link)) = &mut self.relay else { return };
             match link.receive() {
                 Ok(Incoming::Message(message, descriptors)) => {
@@ -56,6 +62,8 @@ impl Monitor {
                 Err(_) => return self.end_relay("it sent what is no message", now),
             }
         }
+        // There may be more, of which no event will tell.
+        self.relay_has_more = true;
     }
 
     pub(super) fn obey(
@@ -69,21 +77,19 @@ impl Monitor {
             FromRelay::Refused { peer, reason } => {
                 self.log.write(&Event::Refused { peer, reason, count: 1 }, now);
             }
-            FromRelay::Open { id, via, fields } => {
-                let (Some(client), true) = (descriptors.pop(), descriptors.is_empty()) else {
-                    return Err("it asked for a session without a socket");
-                };
+            FromRelay::Open { id, peer, via, fields } => {
                 if self.sessions.contains_key(&id) {
                     return Err("it asked for the same session twice");
                 }
-                match self.open_session(client, via, fields, now) {
+                if id.0 == 0 || id.0 > MAX_ID {
+                    return Err("it made up an id");
+                }
+                self.next_id = self.next_id.max(id.0 + 1);
+                match self.open_session(descriptors.pop(), via, fields, now) {
                     Ok((session, leader)) => self.enter(id, session, leader, now),
                     Err(refusal) => {
-                        let event = match refusal.peer {
-                            Some(peer) => Event::Refused { peer, reason: refusal.reason, count: 1 },
-                            None => Event::Warning { text: refusal.reason },
-                        };
-                        self.log.write(&event, now);
+                        let peer = refusal.peer.unwrap_or(peer);
+                        self.log.write(&Event::Refused { peer, reason: refusal.reason, count: 1 }, now);
                         self.tell_relay(&ToRelay::Refused(id, refusal.message), Vec::new());
                     }
                 }
@@ -148,6 +154,7 @@ impl Monitor {
         let _ = registry.deregister(&mut SourceFd(&link.as_raw_fd()));
         let _ = registry.deregister(&mut SourceFd(&process.as_raw_fd()));
         self.relay = None;
+        self.relay_has_more = false;
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.close_session(id, (0, 0), now);
         }

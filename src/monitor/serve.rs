@@ -1,6 +1,7 @@
 //! The monitor's loop: who said what, what is due, what is over.
 
 use super::*;
+use crate::config::Source;
 
 impl Monitor {
     pub(super) fn new(options: Options, parts: RelayParts, log: Log) -> Result<Monitor, Error> {
@@ -21,7 +22,7 @@ impl Monitor {
         let descriptors = process::raise_descriptor_limit()?;
         let (relay, relay_again, stopping) = (None, None, None);
         let sessions = HashMap::new();
-        let only_connection = false;
+        let (only_connection, relay_has_more, next_id, clerks) = (false, false, 1, Vec::new());
         let mut monitor = Monitor {
             config,
             source,
@@ -37,6 +38,9 @@ impl Monitor {
             relay_again,
             sessions,
             only_connection,
+            relay_has_more,
+            next_id,
+            clerks,
             stopping,
         };
         monitor.start_relay()?;
@@ -61,11 +65,15 @@ impl Monitor {
                 _ => {}
             }
             let now = Instant::now();
+            if std::mem::take(&mut self.relay_has_more) {
+                self.hear_relay(now);
+            }
             for event in &events {
                 match Watched::of(event.token()) {
                     Watched::Signals => self.hear_signals(now),
                     Watched::RelayLink => self.hear_relay(now),
                     Watched::RelayProcess => self.bury_relay(now),
+                    Watched::Clerk => self.bury_clerks(),
                     Watched::SessionLink(id) => self.hear_session(id, now),
                     Watched::SessionProcess(id) => self.bury_session(id, now),
                 }
@@ -75,6 +83,9 @@ impl Monitor {
     }
 
     fn patience(&self) -> Option<Duration> {
+        if self.relay_has_more {
+            return Some(Duration::ZERO);
+        }
         let sessions = self.sessions.values().filter_map(|session| session.deadline);
         let others = [self.log.retry_at(), self.relay_again, self.stopping.as_ref().map(|(_, time)| *time)];
         let next = sessions.chain(others.into_iter().flatten()).min()?;
@@ -142,16 +153,27 @@ impl Monitor {
     fn read_again(&mut self, now: Instant) -> Result<String, String> {
         let loaded = config::load_default_or(self.config_path.as_deref());
         let (mut config, source) = loaded.map_err(|error| error.to_string())?;
+        if source == Source::BuiltIn && self.source != source.to_string() {
+            // Its rules would silently be gone.
+            return Err("the file is not there any more".to_owned());
+        }
         let source = source.to_string();
         let (service, warning) = pam_service(&config.login.pam_service).map_err(|error| error.to_string())?;
         config.login.pam_service = service;
         // The sockets are open and the relay has its account.
-        if config.listen != self.config.listen && !self.listen_is_fixed || config.user != self.config.user {
-            let text = "a changed listen or user counts from the next start on".to_owned();
+        let fixed = |config: &Config| (config.user.clone(), config.control.clone(), config.tcpmux.clone());
+        let facility = config.audit.facility != self.config.audit.facility;
+        if (config.listen != self.config.listen && !self.listen_is_fixed)
+            || fixed(&config) != fixed(&self.config)
+            || facility
+        {
+            let text =
+                "changes of listen, user, control, [tcpmux] and audit.facility count from the next start on";
+            let text = text.to_owned();
             self.log.write(&Event::Warning { text }, now);
         }
         config.listen.clone_from(&self.config.listen);
-        config.user.clone_from(&self.config.user);
+        (config.user, config.control, config.tcpmux) = fixed(&self.config);
         let shared = Shared { config: config.clone(), source: source.clone() };
         self.shared = shared.store().map_err(|error| error.to_string())?;
         self.config = config;

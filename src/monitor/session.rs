@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use crate::audit::event::{Event, LoginEvent, SessionEnd};
-use crate::ipc::SessionLink;
+use crate::config::Records;
+use crate::ipc::{OpenRecords, SessionLink};
 use crate::sys::process::{End, Process};
 
 /// One row of the monitor's table.
@@ -25,8 +26,8 @@ pub(super) struct Session {
     pub(super) stage: Stage,
     /// When the process is killed unless it has come further.
     pub(super) deadline: Option<Instant>,
-    /// How the shell ended, by the session process's word.
-    pub(super) finished: Option<SessionEnd>,
+    /// How and when the shell ended, by the session process's word.
+    pub(super) finished: Option<(Instant, SessionEnd)>,
     /// The process has ended, then and so.
     pub(super) ended: Option<(Instant, End)>,
     /// The relay has closed the connection; bytes in and out.
@@ -56,7 +57,7 @@ impl Session {
     /// # Errors
     /// When it says something its stage does not permit.
     pub(super) fn note(&mut self, event: &LoginEvent, now: Instant) -> Result<(), &'static str> {
-        if self.finished.is_some() {
+        if self.finished.is_some() && !matches!(event, LoginEvent::Trouble { .. }) {
             return Err("an event after the end");
         }
         match (event, &mut self.stage) {
@@ -85,10 +86,10 @@ impl Session {
                 peer,
                 tty,
                 user: user.clone(),
-                duration: ended.saturating_duration_since(*since),
+                duration: self.finished.map_or(ended, |(time, _)| time).saturating_duration_since(*since),
                 bytes_in,
                 bytes_out,
-                end: self.finished.unwrap_or(SessionEnd::Lost),
+                end: self.finished.map_or(SessionEnd::Lost, |(_, end)| end),
             }),
             Stage::LoggingIn { reported: true } => None,
             Stage::LoggingIn { reported: false } => {
@@ -99,6 +100,18 @@ impl Session {
                 Some(Event::Login { peer, tty, event: LoginEvent::Abandoned { reason } })
             }
         }
+    }
+
+    /// The records that its process has not closed, as it did not come to its end.
+    pub(super) fn open_records(&self, policy: Records) -> Option<OpenRecords> {
+        let Stage::Open { user, .. } = &self.stage else { return None };
+        (self.ended.is_some_and(|(_, how)| how != End::Exited(0))).then(|| OpenRecords {
+            policy,
+            tty: self.tty.clone(),
+            user: user.clone(),
+            address: self.peer.ip(),
+            pid: self.process.id(),
+        })
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -4,15 +4,12 @@
 use super::session::Stage;
 use super::*;
 use crate::audit::event::LoginEvent;
-use crate::ipc::CloseCause;
-use crate::records::{self, Sitting};
-
-/// Messages taken from one process in one turn.
-const MESSAGES: usize = 64;
+use crate::ipc::{CloseCause, OpenRecords, SessionLink};
 
 impl Monitor {
     pub(super) fn hear_session(&mut self, id: ConnectionId, now: Instant) {
-        for _ in 0..MESSAGES {
+        // It sends few, and one at a time.
+        loop {
             let Some(session) = self.sessions.get_mut(&id) else { return };
             let offence = match session.link.receive() {
                 Ok(Incoming::Message(FromSession::Event(event), _)) => match session.note(&event, now) {
@@ -24,7 +21,8 @@ impl Monitor {
                     Err(offence) => offence,
                 },
                 Ok(Incoming::Message(FromSession::Finished(end), _)) => {
-                    if session.finished.replace(end).is_none() {
+                    if session.finished.replace((now, end)).is_none() {
+                        self.tell_relay(&ToRelay::Ended(id), Vec::new());
                         continue;
                     }
                     "it finished twice"
@@ -77,22 +75,45 @@ impl Monitor {
         session.ended = Some((now, end));
         session.deadline = None;
         session.ends = None;
-        if let (Stage::Open { user, .. }, None) = (&session.stage, session.finished) {
-            // It was killed and could not close the records itself.
-            let sitting = Sitting {
-                line: &session.tty,
-                user,
-                host: "",
-                address: session.peer.ip(),
-                pid: session.process.id(),
-            };
-            records::logout(self.config.audit.records, &sitting, records::now());
-        }
+        let left = session.open_records(self.config.audit.records);
         let registry = self.poll.registry();
         let _ = registry.deregister(&mut SourceFd(&session.link.as_raw_fd()));
         let _ = registry.deregister(&mut SourceFd(&session.process.as_raw_fd()));
         self.tell_relay(&ToRelay::Ended(id), Vec::new());
+        if let Some(left) = left {
+            self.close_records(left, now);
+        }
         self.forget_if_over(id, now);
+    }
+
+    /// Has the records closed that a killed session process has left open, by a
+    /// process of its own: it may wait long for a lock that any user can hold.
+    fn close_records(&mut self, left: OpenRecords, now: Instant) {
+        let started = Channel::pair().and_then(|(ours, theirs)| {
+            let process = Process::start_role(SESSION_ROLE, theirs)?;
+            SessionLink::new(ours).send(&ToSession::CloseRecords(left), Vec::new())?;
+            let token = Watched::Clerk.token();
+            self.poll.registry().register(&mut SourceFd(&process.as_raw_fd()), token, Interest::READABLE)?;
+            Ok(process)
+        });
+        match started {
+            Ok(process) => self.clerks.push(process),
+            Err(error) => {
+                let text = format!("the records of a session stay open: {error}");
+                self.log.write(&Event::Warning { text }, now);
+            }
+        }
+    }
+
+    pub(super) fn bury_clerks(&mut self) {
+        let registry = self.poll.registry();
+        self.clerks.retain(|clerk| {
+            let alive = matches!(clerk.try_wait(), Ok(None));
+            if !alive {
+                let _ = registry.deregister(&mut SourceFd(&clerk.as_raw_fd()));
+            }
+            alive
+        });
     }
 
     /// At the end of the daemon's patience.
@@ -102,6 +123,10 @@ impl Monitor {
             session.ended = Some((now, process::End::Signaled(Signal::SIGKILL as i32)));
             if let Some(event) = session.epitaph() {
                 self.log.write(&event, now);
+            }
+            session.process.kill();
+            if let Some(left) = session.open_records(self.config.audit.records) {
+                self.close_records(left, now);
             }
             session.process.end();
         }

@@ -88,9 +88,11 @@ pub(super) fn run_directory(config: &Config) -> Result<PathBuf, Error> {
 
 /// Goes into the background, with the terminal let go.
 pub(super) fn detach(pid_file: Option<&Path>) -> Result<Option<PidFile>, Error> {
+    // Whether it can be written is found out while somebody still reads errors.
+    let draft = pid_file.map(PidFile::draft).transpose()?;
     nix::unistd::daemon(false, false)
         .map_err(|error| Error(format!("cannot go into the background: {error}")))?;
-    pid_file.map(PidFile::write).transpose()
+    draft.map(|(path, file)| PidFile::write(path, file)).transpose()
 }
 
 /// The file that names this process, as long as it serves.
@@ -98,17 +100,31 @@ pub(super) fn detach(pid_file: Option<&Path>) -> Result<Option<PidFile>, Error> 
 pub(super) struct PidFile(PathBuf);
 
 impl PidFile {
-    fn write(path: &Path) -> Result<PidFile, Error> {
-        let failed = |error: io::Error| Error(format!("cannot write {}: {error}", path.display()));
-        // Through a new file and a rename: never through a link somebody left there.
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(".new");
+    /// Opens the file under another name: it is never written through a link that
+    /// somebody left there, and is there only when it is whole.
+    fn draft(path: &Path) -> Result<(&Path, File), Error> {
+        let draft = Self::draft_name(path);
         let _ = fs::remove_file(&draft);
-        let mut file = File::create_new(&draft).map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        fs::set_permissions(&draft, Permissions::from_mode(0o644)).map_err(failed)?;
-        fs::rename(&draft, path).map_err(failed)?;
+        let file = File::create_new(&draft).map_err(|error| Self::failed(path, &error))?;
+        Ok((path, file))
+    }
+
+    fn write(path: &Path, mut file: File) -> Result<PidFile, Error> {
+        writeln!(file, "{}", std::process::id())
+            .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
+            .and_then(|()| fs::rename(Self::draft_name(path), path))
+            .map_err(|error| Self::failed(path, &error))?;
         Ok(PidFile(path.to_owned()))
+    }
+
+    fn draft_name(path: &Path) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        name.into()
+    }
+
+    fn failed(path: &Path, error: &io::Error) -> Error {
+        Error(format!("cannot write {}: {error}", path.display()))
     }
 }
 

@@ -142,6 +142,9 @@ impl Relay {
         let poll = Poll::new()?;
         let registry = Rc::new(poll.registry().try_clone()?);
         link.set_nonblocking()?;
+        if listeners.len() != setup.doors.len() {
+            return Err(io::Error::other("not all listeners arrived"));
+        }
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&link.as_raw_fd()), Watched::Monitor.token(), interest)?;
         let mut watched = Vec::new();
@@ -163,7 +166,7 @@ impl Relay {
             adopted: false,
             connections: HashMap::new(),
             refused: 0,
-            next_id: 1,
+            next_id: setup.first_id,
             turns: VecDeque::new(),
             timers: BTreeSet::new(),
             scratch: Scratch::default(),

@@ -52,7 +52,8 @@ impl Relay {
         let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
         match message {
             ToRelay::Opened(_) => {
-                let Some(leader) = descriptors.pop() else { return Err(io::Error::other("no terminal")) };
+                // None: we had no room for its descriptor.
+                let Some(leader) = descriptors.pop() else { return self.forget(id, CloseCause::Stuck) };
                 let token = Watched::Terminal(id).token();
                 let opened = WatchedTerminal::new(Leader::new(leader), &self.registry, token)
                     .and_then(|terminal| entry.connection.opened(terminal, now));
@@ -115,7 +116,7 @@ pub(super) fn ask_for_session(
     match entry.connection.client().duplicate() {
         Ok(socket) => {
             entry.open = true;
-            link.send(&FromRelay::Open { id, via: entry.via, fields }, vec![socket])
+            link.send(&FromRelay::Open { id, peer: entry.peer, via: entry.via, fields }, vec![socket])
         }
         Err(error) => {
             entry.connection.refuse("Try again", now);

@@ -15,6 +15,7 @@ mod speed;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -72,12 +73,23 @@ pub fn run(channel: Channel) -> io::Result<()> {
     process::set_name(c"rlogind-session");
     process::protect();
     process::unblock_signals()?;
-    let (login, names) = Login::receive(channel)?;
+    process::survive_file_limit();
+    let mut endpoint = SessionEndpoint::new(channel);
+    let (login, names) = match endpoint.receive()? {
+        Incoming::Message(ToSession::Start(start), descriptors) => {
+            Login::begin(endpoint, start, descriptors)?
+        }
+        Incoming::Message(ToSession::CloseRecords(left), _) => {
+            left.close();
+            return Ok(());
+        }
+        _ => return Err(io::Error::other("no start from the monitor")),
+    };
     let outcome = login.identify(names).and_then(|user| shell::open(&login, user));
     let reason = match outcome {
         Ok(session) => {
-            let end = session.run_to_end(&login);
-            return login.send(&FromSession::Finished(end));
+            session.run_to_end(&login);
+            return Ok(());
         }
         Err(NoSession::Over(over)) => over.reason().to_owned(),
         Err(NoSession::Refused(reason)) => reason,
@@ -87,11 +99,11 @@ pub fn run(channel: Channel) -> io::Result<()> {
 }
 
 impl Login {
-    fn receive(channel: Channel) -> io::Result<(Login, Names)> {
-        let mut endpoint = SessionEndpoint::new(channel);
-        let Incoming::Message(ToSession::Start(start), descriptors) = endpoint.receive()? else {
-            return Err(io::Error::other("no start from the monitor"));
-        };
+    fn begin(
+        endpoint: SessionEndpoint,
+        start: SessionStart,
+        descriptors: Vec<OwnedFd>,
+    ) -> io::Result<(Login, Names)> {
         let Ok([tty, shared]) = <[_; 2]>::try_from(descriptors) else {
             return Err(io::Error::other("no terminal from the monitor"));
         };

@@ -20,6 +20,7 @@ use super::authenticate::Authenticated;
 use super::console::Prompts;
 use super::{Login, NoSession, environment};
 use crate::audit::event::{LoginEvent, SessionEnd};
+use crate::ipc::FromSession;
 use crate::records::{self, Sitting};
 use crate::sys::identity::as_user;
 use crate::sys::pam::Transaction;
@@ -170,10 +171,11 @@ fn close(login: &Login, user: &User, pam: &mut Transaction<Prompts>) {
 
 impl Session {
     /// Waits for the shell's end, or brings it about, and closes everything.
-    pub(super) fn run_to_end(mut self, login: &Login) -> SessionEnd {
+    pub(super) fn run_to_end(mut self, login: &Login) {
         let end = self.wait(login);
+        // The user need not wait for modules that take their time to close.
+        let _ = login.send(&FromSession::Finished(end));
         close(login, &self.user, &mut self.pam);
-        end
     }
 
     fn wait(&self, login: &Login) -> SessionEnd {

@@ -1,8 +1,8 @@
 //! Datagrams with descriptors between processes of ours: `SOCK_SEQPACKET` and
 //! `SCM_RIGHTS`, unix(7).
 //!
-//! A message arrives whole or not at all: one that is too long, or carries more
-//! descriptors than expected, is an error and nothing of it is used.
+//! A message arrives whole or not at all: one that is too long is an error. Its
+//! descriptors may be fewer than were sent when the receiver has no room for them.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -93,8 +93,7 @@ impl Channel {
     /// Receives one message.
     ///
     /// # Errors
-    /// `InvalidData` for a message that is too long or carries too many
-    /// descriptors, otherwise those of recvmsg(2).
+    /// `InvalidData` for a message that is too long, otherwise those of recvmsg(2).
     pub fn receive(&self) -> io::Result<Received> {
         let mut buffer = vec![0; MAX_MESSAGE];
         let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
@@ -123,7 +122,9 @@ impl Channel {
                     descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
                 }
             }
-            if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+            // Lost descriptors (MSG_CTRUNC) are for whoever misses them: we may have had no
+            // room for them.
+            if flags.contains(MsgFlags::MSG_TRUNC) {
                 return Err(io::ErrorKind::InvalidData.into());
             }
             // No message of ours is empty, so this is the end of the connection.

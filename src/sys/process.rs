@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, killpg, sigprocmask};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, killpg, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -142,6 +142,19 @@ pub fn set_name(name: &CStr) {
 /// Keeps the calling process's memory out of core files and other processes' sight.
 pub fn protect() {
     let _ = prctl::set_dumpable(false);
+}
+
+/// Lets children be waited for, even when our parent had us ignore their end.
+pub fn default_child_signal() {
+    // SAFETY: SIG_DFL installs no handler.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
+
+/// Lets a write beyond the file size limit fail instead of ending the process: a
+/// user's limits hold for the process that prepares the session, too.
+pub fn survive_file_limit() {
+    // SAFETY: SIG_IGN installs no handler.
+    let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// Keeps whatever descriptors we were started with out of our children.

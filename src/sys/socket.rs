@@ -99,6 +99,27 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// The kernel's name for a socket, which no other socket ever has (`SO_COOKIE`).
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn cookie(socket: BorrowedFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).unwrap_or(0);
+    // SAFETY: the pointer and the length describe `cookie`, which outlives the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result)?;
+    Ok(cookie)
+}
+
 /// Whether the client's packets carry IP options. Source routing is one of them,
 /// and lets a stranger answer for a trusted address.
 ///
