@@ -190,6 +190,24 @@ fn letters_may_stand_together() {
 }
 
 #[test]
+fn letters_of_other_servers_do_no_harm() {
+    world(|world| trusts(world, &["-hDdl"], false, true));
+}
+
+#[test]
+fn a_letter_that_nobody_knows_is_logged_and_not_told_to_the_client() {
+    world(|world| {
+        let Some(server) = Superserver::rlogin(Kind::Openbsd, &["-Z"]) else { return };
+        let mut peer = Peer::connect();
+        peer.wait_end(PATIENCE);
+        assert_eq!(peer.data, b"", "a client takes the first byte for the server's answer");
+        let line = world.audit.wait("warning");
+        assert!(line.contains("command line"), "{line}");
+        server.nothing_is_left();
+    });
+}
+
+#[test]
 fn a_refuses_a_client_without_a_confirmed_name() {
     world(|world| {
         let nameless = || {
