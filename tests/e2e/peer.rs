@@ -1,7 +1,7 @@
 //! A fake client: one TCP connection, every byte under control.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -193,6 +193,11 @@ impl Peer {
             peer.urgent.iter().skip(after).any(|urgent| urgent.byte & bit != 0)
         });
         self.urgent.len()
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn finish(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Ends the connection with a RST.
