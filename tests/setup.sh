@@ -33,12 +33,12 @@ unpack() {
     [ -n "$superservers" ] || return 0
     folder=$(dirname "$0")/../target/superservers
     for package in $superservers; do
-        # The last file of a package that dpkg unpacks is not known; this one is in each of them.
-        [ ! -e "$folder/usr/share/doc/$package/copyright" ] || continue
+        # Made when all of the package is there.
+        [ ! -e "$folder/.$package" ] || continue
         mkdir -p "$folder"
         echo "Unpacking $package"
         if ! (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download "$package" &&
-            dpkg -x "$package"_*.deb .); then
+            dpkg -x "$package"_*.deb . && touch ".$package"); then
             echo "Without $package its tests are skipped." >&2
         fi
         rm -f "$folder/$package"_*.deb

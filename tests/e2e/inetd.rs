@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use crate::accounts::{ALICE, PROMPT, ROOT};
 use crate::audit::field;
-use crate::daemon::PROGRAM;
+use crate::daemon::{LEAK, PROGRAM};
 use crate::ending::{TELLS_OF_HANGUP, wait_hung_up};
 use crate::peer::{End, Peer, handshake};
 use crate::superserver::{IN_RLOGIND, Kind, Superserver};
@@ -75,8 +76,10 @@ fn a_password_logs_in_and_nothing_is_left(world: &World, kind: Kind) {
     for client in [Client::Netkit, Client::RshRedone, Client::Plink] {
         let Some(mut screen) = world.client(client, ROOT, &["-l", "alice", "127.0.0.1"]) else { return };
         screen.log_in(ALICE);
-        // Neither the superserver's variables nor its descriptors are the shell's.
+        // The superserver's variables, descriptors and signals are not the shell's.
+        assert_eq!(screen.run(&format!("env | grep -c -e {LEAK} -e REMOTE_ -e LISTEN || true")), "0");
         assert_eq!(screen.run("ls /proc/self/fd | tr '\\n' ' '"), "0 1 2 3");
+        assert_eq!(screen.run(SIGNALS), NO_SIGNALS);
         screen.run("while [ \"$(stty size)\" != '24 80' ]; do sleep 0.1; done");
         screen.send("exit 7\r");
         screen.wait_end(PATIENCE);
@@ -141,6 +144,39 @@ fn thirty_at_once(world: &World, kind: Kind) {
     drop(peers);
     world.audit.wait_count("session-closed", 30);
     server.nothing_is_left();
+}
+
+/// Prints the masks of a command's blocked and ignored signals.
+// Not in a pipeline or a substitution: there dash leaves signals of its own ignored.
+const SIGNALS: &str = "grep -e SigBlk -e SigIgn /proc/self/status";
+/// What that prints when there are none.
+const NO_SIGNALS: &str = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000";
+
+#[test]
+fn signals_that_were_ignored_at_the_start_are_not_ignored() {
+    world(|world| {
+        let wrapper = "/mnt/wrapper";
+        std::fs::write(
+            wrapper,
+            format!("#!/bin/sh\ntrap '' HUP INT QUIT TERM CHLD PIPE USR1 TSTP\nexec {IN_RLOGIND}\n"),
+        )
+        .unwrap();
+        std::fs::set_permissions(wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let text = format!("login stream tcp nowait root {wrapper} in.rlogind\n");
+        let Some(server) = Superserver::start(Kind::Openbsd, &text, 513) else { return };
+        let mut peer = Peer::log_in(ALICE);
+        assert_eq!(peer.run(SIGNALS), NO_SIGNALS);
+        peer.send("exit 7\r");
+        assert_eq!(peer.wait_end(PATIENCE), End::Closed);
+        assert_eq!(field(&world.audit.wait("session-closed"), "status"), Some("7"));
+        let mut peer = Peer::log_in(ALICE);
+        peer.send(format!("{TELLS_OF_HANGUP}\r"));
+        peer.expect("ready\r\n");
+        drop(peer);
+        wait_hung_up();
+        world.audit.wait_count("session-closed", 2);
+        server.nothing_is_left();
+    });
 }
 
 /// Whether this client is let in without a password, as far as it shows.
@@ -209,7 +245,7 @@ fn a_letter_that_nobody_knows_is_logged_and_not_told_to_the_client() {
 
 #[test]
 fn a_refuses_a_client_without_a_confirmed_name() {
-    world(|world| {
+    world(|_world| {
         let nameless = || {
             let mut peer = Peer::connect_from(NAMELESS.into());
             peer.send(handshake("nobody", "alice", "vt100/38400"));

@@ -24,6 +24,7 @@ mod superserver;
 mod terminal;
 mod world;
 
+mod activation;
 mod bytes;
 mod check;
 mod clients;

@@ -1,15 +1,11 @@
 //! Superservers that nobody here wrote, started with a configuration and stopped.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::daemon::listens;
+use crate::daemon::{LEAK, listens};
 use crate::processes;
 use crate::terminal::{PATIENCE, terminals};
 use crate::world::{eventually, find_program, skip};
@@ -18,8 +14,14 @@ use crate::world::{eventually, find_program, skip};
 pub(crate) const IN_RLOGIND: &str = "/mnt/in.rlogind";
 /// Where `world.sh` puts what `setup.sh` has unpacked.
 const UNPACKED: &str = "/mnt/superservers/usr/sbin";
+/// The configuration of both inetds.
+pub(crate) const INETD_CONF: &str = "/etc/inetd.conf";
+/// And xinetd's.
+const XINETD_CONF: &str = "/etc/xinetd.conf";
 /// What the superserver itself says.
 const TOLD: &str = "/mnt/superserver";
+/// What xinetd writes down.
+const XINETD_LOG: &str = "/mnt/xinetd.log";
 
 /// The superservers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,18 +47,15 @@ impl Kind {
         }
     }
 
-    /// In the foreground, with the configuration in `file`.
-    fn arguments(self, file: &Path) -> Vec<OsString> {
-        let file = file.as_os_str();
+    /// In the foreground, with the usual files.
+    fn arguments(self) -> &'static [&'static str] {
         match self {
-            Kind::Inetutils => vec!["-d".into(), file.into()],
-            Kind::Openbsd => vec!["-i".into(), file.into()],
-            Kind::Xinetd => ["-dontfork", "-filelog", "/mnt/xinetd.log", "-f"]
-                .map(OsString::from)
-                .into_iter()
-                .chain([file.into()])
-                .collect(),
-            Kind::Systemd => Vec::new(),
+            Kind::Inetutils => &["-d", INETD_CONF],
+            Kind::Openbsd => &["-i", INETD_CONF],
+            Kind::Xinetd => {
+                &["-dontfork", "-pidfile", "/run/xinetd.pid", "-filelog", XINETD_LOG, "-f", XINETD_CONF]
+            }
+            Kind::Systemd => &[],
         }
     }
 }
@@ -87,20 +86,19 @@ impl Superserver {
 
     fn socket_unit(letters: &str) -> Option<Superserver> {
         let arguments = ["--listen=[::]:513", "--accept", "--inetd", IN_RLOGIND].into_iter();
-        let arguments = arguments.chain(letters.split_whitespace()).map(OsString::from).collect();
-        Superserver::run(Kind::Systemd, arguments, 513)
+        let arguments: Vec<&str> = arguments.chain(letters.split_whitespace()).collect();
+        Superserver::run(Kind::Systemd, &arguments, 513)
     }
 
     /// Starts it with this configuration and waits until it listens on that port.
     pub(crate) fn start(kind: Kind, configuration: &str, port: u16) -> Option<Superserver> {
         fs::write("/etc/services", "tcpmux 1/tcp\nlogin 513/tcp\n").unwrap();
-        let file = Path::new("/etc/superserver.conf");
-        fs::write(file, configuration).unwrap();
-        Superserver::run(kind, kind.arguments(file), port)
+        fs::write(if kind == Kind::Xinetd { XINETD_CONF } else { INETD_CONF }, configuration).unwrap();
+        Superserver::run(kind, kind.arguments(), port)
     }
 
     /// Starts it with these arguments and waits until it listens on that port.
-    pub(crate) fn run(kind: Kind, arguments: Vec<OsString>, port: u16) -> Option<Superserver> {
+    pub(crate) fn run(kind: Kind, arguments: &[&str], port: u16) -> Option<Superserver> {
         let Some(program) = kind.program() else {
             skip(&format!("there is no superserver {kind:?}"));
             return None;
@@ -108,6 +106,7 @@ impl Superserver {
         let told = File::options().create(true).append(true).open(TOLD).unwrap();
         let child = Command::new(program)
             .args(arguments)
+            .env(LEAK, "leaked")
             .stdin(Stdio::null())
             .stdout(told.try_clone().unwrap())
             .stderr(told)
@@ -126,11 +125,6 @@ impl Superserver {
         self.child.id()
     }
 
-    /// Has it read its configuration again.
-    pub(crate) fn reload(&self) {
-        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), Signal::SIGHUP).unwrap();
-    }
-
     /// Checks that none of the processes that it started is left, and no terminal.
     pub(crate) fn nothing_is_left(&self) {
         eventually("no process and no terminal of a session is left", PATIENCE, || {
@@ -143,7 +137,7 @@ impl Drop for Superserver {
     fn drop(&mut self) {
         if thread::panicking() {
             let told = fs::read_to_string(TOLD).unwrap_or_default();
-            let log = fs::read_to_string("/mnt/xinetd.log").unwrap_or_default();
+            let log = fs::read_to_string(XINETD_LOG).unwrap_or_default();
             eprintln!("--- the superserver:\n{told}{log}\n--- processes:\n{}", processes::table());
         }
         let _ = self.child.kill();
