@@ -81,12 +81,14 @@ pub struct Options {
 /// What keeps it from serving, in words for the administrator.
 pub fn run(mut options: Options) -> Result<(), Error> {
     let (account, scratch, warnings) = prepare(&mut options.config)?;
+    let mut warnings = warnings;
     let mut listeners = service::listeners()?;
     if listeners.is_empty() {
         listeners = startup::listen(&options.config)?;
     } else {
-        // Whatever the configuration says.
         options.listen_is_fixed = true;
+        let text = "the listeners are the service manager's, whatever listen and [tcpmux] say";
+        warnings.push(text.to_owned());
     }
     let pid_file = match &options.daemon {
         Some(path) => startup::detach(path.as_deref())?,

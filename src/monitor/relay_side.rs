@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::ipc::Services;
+use crate::sys::process::End;
 
 /// Messages taken from the relay in one turn.
 const MESSAGES: usize = 256;
@@ -159,6 +160,10 @@ impl Monitor {
             self.close_session(id, (0, 0), now);
         }
         if self.only_connection {
+            if end != End::Exited(0) {
+                let text = format!("the relay ended ({end:?}) before its connection was over");
+                self.log.write(&Event::Warning { text }, now);
+            }
             // Its one connection is closed, in order or not; the session has its time.
             self.stopping.get_or_insert(("the connection is closed".to_owned(), now + HANG_UP_GRACE));
         }

@@ -1,5 +1,6 @@
 //! The monitor's loop: who said what, what is due, what is over.
 
+use super::session::Stage;
 use super::*;
 use crate::config::Source;
 
@@ -108,7 +109,11 @@ impl Monitor {
         for session in self.sessions.values_mut() {
             if session.deadline.is_some_and(|time| time <= now) {
                 session.deadline = None;
-                session.process.kill();
+                match session.stage {
+                    // A PAM module may hang in a program of its own.
+                    Stage::LoggingIn { .. } => session.process.kill_with_descendants(),
+                    Stage::Open { .. } => session.process.kill(),
+                }
             }
         }
         if let Some((_, latest)) = &self.stopping

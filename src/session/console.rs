@@ -1,8 +1,9 @@
 //! The terminal while nobody is logged in: banner, prompts, answers.
 //!
-//! Lines are edited by the kernel's terminal driver, as on any login. Signals are
-//! off: ^C and ^\ end a line instead, and with it the login. Echo is off except
-//! while a name is asked for. What was answered is wiped.
+//! Echo is off from the start, and bytes are taken one at a time with line editing
+//! and echo of our own. So a password that comes in one burst with the name is never
+//! shown, and what is typed ahead of the shell stays where it is. What was answered
+//! is wiped.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,18 +19,13 @@ use nix::sys::termios::{
 use nix::unistd::{read, write};
 use zeroize::Zeroizing;
 
+use super::line::{Line, Typed};
 use super::speed;
 use crate::ipc::{Incoming, SessionEndpoint, ToSession};
 use crate::sys::pam::{Conversation, MAX_ANSWER};
 
-/// The longest line a terminal holds (N_TTY's MAX_CANON), in bytes.
-const MAX_LINE: usize = 4096;
 /// The most bytes of a module's message that the log is given.
 const MAX_TOLD: usize = 200;
-const INTERRUPT: u8 = 0x03;
-const QUIT: u8 = 0x1c;
-const BACKSPACE: u8 = 0x08;
-const DELETE: u8 = 0x7f;
 
 /// Why nothing more is to be had from the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +72,7 @@ impl Console {
     ) -> io::Result<Console> {
         let original = tcgetattr(&tty)?;
         let (over, told) = (Cell::new(None), RefCell::default());
-        let console = Console { tty, monitor, deadline, over, told, original };
-        console.set_echo(false)?;
-        Ok(console)
+        Ok(Console { tty, monitor, deadline, over, told, original })
     }
 
     /// The follower's descriptor.
@@ -124,43 +118,33 @@ impl Console {
     }
 
     fn try_ask(&self, prompt: &[u8], echo: bool) -> Result<Zeroizing<Vec<u8>>, Over> {
-        if echo {
-            self.set_echo(true).map_err(|_| Over::Gone)?;
-        }
+        self.take_bytes().map_err(|_| Over::Gone)?;
         // In one piece: some clients wait for exactly this text.
         self.show(prompt);
-        let line = self.wait_for_line();
-        if echo {
-            self.set_echo(false).map_err(|_| Over::Gone)?;
-        }
-        let mut line = line?;
-        let ended = line.last().copied();
-        if !echo || ended != Some(b'\n') {
-            self.show(b"\n");
-        }
-        match ended {
-            None => return Err(Over::EndOfInput),
-            Some(INTERRUPT | QUIT) => return Err(Over::Interrupted),
-            Some(b'\n') => {
-                line.pop();
-            }
-            // ^D behind a text sends it off as it is.
-            Some(_) => {}
-        }
-        Ok(rub_out(&line))
+        let line = self.read_line(echo);
+        self.show(b"\n");
+        line
     }
 
-    fn wait_for_line(&self) -> Result<Zeroizing<Vec<u8>>, Over> {
-        let mut line = Zeroizing::new(vec![0; MAX_LINE]);
+    fn read_line(&self, echo: bool) -> Result<Zeroizing<Vec<u8>>, Over> {
+        let mut line = Line::new();
         loop {
             self.wait_for_input()?;
-            match read(&self.tty, &mut line) {
-                Ok(count) => {
-                    line.truncate(count);
-                    return Ok(line);
-                }
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(_) => return Err(Over::Gone),
+            let mut byte = [0];
+            // One at a time: what is typed behind this line is for somebody else.
+            match read(&self.tty, &mut byte) {
+                Ok(1) => {}
+                Err(Errno::EINTR | Errno::EAGAIN) => continue,
+                Ok(_) | Err(_) => return Err(Over::Gone),
+            }
+            let outcome = line.type_byte(byte[0]);
+            if echo {
+                self.show(&line.take_echo());
+            }
+            match outcome {
+                Typed::More => {}
+                Typed::Line => return Ok(line.bytes),
+                Typed::Over(over) => return Err(over),
             }
         }
     }
@@ -192,14 +176,19 @@ impl Console {
         }
     }
 
-    fn set_echo(&self, echo: bool) -> io::Result<()> {
+    /// Has the terminal give each byte as it is typed, without echo.
+    fn take_bytes(&self) -> io::Result<()> {
         let mut modes = self.original.clone();
         modes.input_flags.insert(InputFlags::ICRNL);
-        modes.local_flags.insert(LocalFlags::ICANON | LocalFlags::IEXTEN);
-        modes.local_flags.remove(LocalFlags::ISIG | LocalFlags::ECHONL);
-        modes.local_flags.set(LocalFlags::ECHO, echo);
-        modes.control_chars[SpecialCharacterIndices::VEOL as usize] = INTERRUPT;
-        modes.control_chars[SpecialCharacterIndices::VEOL2 as usize] = QUIT;
+        modes.local_flags.remove(
+            LocalFlags::ICANON
+                | LocalFlags::IEXTEN
+                | LocalFlags::ISIG
+                | LocalFlags::ECHO
+                | LocalFlags::ECHONL,
+        );
+        modes.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
+        modes.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
         // Nothing is flushed: what was typed ahead is not lost.
         tcsetattr(&self.tty, SetArg::TCSANOW, &modes)?;
         Ok(())
@@ -226,20 +215,6 @@ impl Console {
     }
 }
 
-/// The kernel erases with one character only; some old terminals send the other one.
-fn rub_out(line: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut answer = Zeroizing::new(Vec::with_capacity(line.len()));
-    for byte in line {
-        match *byte {
-            BACKSPACE | DELETE => {
-                answer.pop();
-            }
-            byte => answer.push(byte),
-        }
-    }
-    answer
-}
-
 /// PAM's view of the console.
 #[derive(Debug, Clone)]
 pub(super) struct Prompts(pub(super) Rc<Console>);
@@ -260,16 +235,5 @@ impl Conversation for Prompts {
         if !text.ends_with(b"\n") {
             self.0.show(b"\n");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_erase_characters_erase_and_stop_at_the_start() {
-        assert_eq!(rub_out(b"\x08ab\x7fc").as_slice(), b"ac");
-        assert_eq!(rub_out(b"x\x08\x08").as_slice(), b"");
     }
 }

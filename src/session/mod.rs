@@ -9,6 +9,7 @@
 mod authenticate;
 mod console;
 mod environment;
+mod line;
 mod shell;
 mod speed;
 

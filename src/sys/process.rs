@@ -22,6 +22,9 @@ use super::channel::Channel;
 /// replaced since.
 const OWN_IMAGE: &str = "/proc/self/exe";
 
+/// The most processes that are looked for when a process is ended with all that it started.
+const MOST_DESCENDANTS: usize = 4096;
+
 /// A child of ours and a descriptor that becomes readable when it ends.
 #[derive(Debug)]
 pub struct Process {
@@ -108,6 +111,24 @@ impl Process {
         let _ = kill(self.pid, Signal::SIGKILL);
     }
 
+    /// Ends it at once with all that it has started, which may have left its group.
+    pub fn kill_with_descendants(&self) {
+        // So that it starts nothing more meanwhile.
+        let _ = kill(self.pid, Signal::SIGSTOP);
+        let mut family = vec![self.pid];
+        let mut asked = 0;
+        while let Some(parent) = family.get(asked).copied()
+            && family.len() < MOST_DESCENDANTS
+        {
+            family.extend(children(parent));
+            asked += 1;
+        }
+        for member in family.into_iter().rev() {
+            let _ = kill(member, Signal::SIGKILL);
+        }
+        self.kill();
+    }
+
     /// Ends it at once and waits until it is gone.
     pub fn end(self) {
         self.kill();
@@ -120,6 +141,17 @@ impl Process {
         let _ = killpg(self.pid, Signal::SIGHUP);
         let _ = killpg(self.pid, Signal::SIGCONT);
     }
+}
+
+/// The children of a process, as far as proc(5) tells.
+fn children(parent: Pid) -> Vec<Pid> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
+    let lists =
+        threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>())
+        .map(Pid::from_raw)
+        .collect()
 }
 
 impl std::os::fd::AsFd for Process {

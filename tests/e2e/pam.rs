@@ -276,6 +276,8 @@ fn a_hanging_module_is_ended_by_the_logins_deadline_and_leaves_nothing() {
         assert!(processes::Process::of(script).is_some());
         peer.wait_end(PATIENCE);
         world.audit.wait("login-abandoned");
+        // It runs in a session of its own, out of reach of the module's process group.
+        eventually("the script is gone", PATIENCE, || processes::Process::of(script).is_none().then_some(()));
         nothing_is_left(&daemon);
         service_with("");
         Peer::log_in(ALICE);

@@ -122,3 +122,17 @@ fn what_is_typed_ahead_of_a_password_prompt_is_not_shown() {
         assert!(!text.contains("Secret"), "{text:?}");
     });
 }
+
+#[test]
+fn a_password_in_one_burst_with_the_name_is_not_shown() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let mut peer = Peer::hello("nobody", "");
+        peer.expect("login: ");
+        peer.send(format!("alicf\x7fe\r{}\recho o\"\"k\r", ALICE.password));
+        peer.expect("ok\r\n");
+        let text = String::from_utf8_lossy(&peer.data).into_owned();
+        assert!(text.starts_with("\0login: alicf\x08 \x08e\r\nPassword: \r\n"), "{text:?}");
+        assert!(!text.contains(ALICE.password), "{text:?}");
+    });
+}
