@@ -84,7 +84,9 @@ pub fn run(channel: Channel) -> io::Result<()> {
             left.close();
             return Ok(());
         }
-        _ => return Err(io::Error::other("no start from the monitor")),
+        Incoming::Message(..) | Incoming::Nothing | Incoming::Closed => {
+            return Err(io::Error::other("no start from the monitor"));
+        }
     };
     let outcome = login.identify(names).and_then(|user| shell::open(&login, user));
     let reason = match outcome {
