@@ -1,5 +1,6 @@
 # make run    builds rlogind and serves on loopback, for a demonstration
 # make test   runs all tests (as root: with real clients and real PAM, in namespaces)
+# make fuzz   fuzzes what reads strangers' bytes, SECONDS=60 for each target
 # make lint   checks format, lints, documentation and advisories
 # Each installs with apt-get what it needs and is missing.
 
@@ -9,7 +10,7 @@ SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 # The tests name what could not run here, where a test runner would hide it.
 export RLOGIND_E2E_SKIPPED := $(CURDIR)/target/e2e-skipped
 
-.PHONY: build run test lint audit
+.PHONY: build run test lint audit fuzz
 
 build:
 	@tests/setup.sh build
@@ -38,6 +39,11 @@ test:
 	fi
 	$(CARGO) test --locked --doc
 	@if [ -e $(RLOGIND_E2E_SKIPPED) ]; then sort -u $(RLOGIND_E2E_SKIPPED); fi
+
+SECONDS ?= 60
+fuzz:
+	@tests/setup.sh build fuzz
+	fuzz/run $(SECONDS)
 
 lint: audit
 	@tests/setup.sh build

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what this project needs of Debian's packages, when it is missing:
-# setup.sh build|run|test [...]. Says what to install when it is not root and has no sudo.
+# setup.sh build|run|test|fuzz [...]. Says what to install when it is not root and has no sudo.
 set -eu
 
 packages=
@@ -9,6 +9,8 @@ for purpose in "$@"; do
     case $purpose in
         # PAM's header, and libclang, with which its Rust binding reads it.
         build) packages="$packages gcc libc6-dev libpam0g-dev libclang-dev" ;;
+        # libFuzzer is written in C++.
+        fuzz) packages="$packages g++" ;;
         # A client to log in with.
         run) packages="$packages libpam-modules rsh-redone-client" ;;
         # Three clients, the tools that make and look into a test's own machine,
