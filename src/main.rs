@@ -32,7 +32,8 @@ fn command() -> ExitCode {
         Ok(cli) => cli,
         // A superserver's client would see it as part of the protocol.
         Err(error) if process::take_connection().is_ok() => {
-            monitor::complain(&format!("the command line: {}", error.kind()));
+            let text = error.to_string();
+            monitor::complain(&format!("the command line: {}", text.lines().next().unwrap_or_default()));
             return ExitCode::from(2);
         }
         Err(error) => error.exit(),

@@ -16,6 +16,7 @@ mod startup;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -55,6 +56,8 @@ const HANG_UP_GRACE: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(7);
 /// How long the last audit lines are offered to syslog.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
+/// How long processes that close records may take behind the last session.
+const CLERK_GRACE: Duration = Duration::from_secs(2);
 /// Pause before a relay that died, or could not be started, is replaced.
 const RELAY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -217,8 +220,9 @@ struct Monitor {
     relay_again: Option<Instant>,
     /// Not all that the relay said has been heard.
     relay_has_more: bool,
-    /// Higher than the id of any connection that a session was asked for.
-    next_id: u64,
+    /// The ids of this relay's connections: from the first it may use to behind the
+    /// highest that a session was asked for.
+    relay_ids: Range<u64>,
     /// Processes that close the records of sessions that could not.
     clerks: Vec<Process>,
     sessions: HashMap<ConnectionId, Session>,

@@ -46,7 +46,7 @@ impl Monitor {
         let client = client.ok_or_else(|| no_client("no descriptor for the client".to_owned()))?;
         let peer = socket::peer(client.as_fd())
             .map_err(|error| no_client(format!("the client has gone before its session began: {error}")))?;
-        if self.stopping.is_some() && !self.only_connection {
+        if self.stopping.is_some() {
             return Err(Refusal::of(peer, "Try again", "the daemon stops"));
         }
         self.permit(&client, peer, &fields)?;
@@ -98,7 +98,9 @@ impl Monitor {
                 };
                 !self.parts.listeners.iter().any(same)
             });
-        if !accepted {
+        // Nor may it connect one listener to another, and call our own port a client's.
+        let ourselves = self.parts.ports.contains(&peer.port()) && socket::is_local(peer.ip());
+        if !accepted || ourselves {
             return Err(Refusal::of(
                 peer,
                 "Permission denied",

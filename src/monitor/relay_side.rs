@@ -7,41 +7,46 @@ use crate::sys::process::End;
 
 /// Messages taken from the relay in one turn.
 const MESSAGES: usize = 256;
-/// The highest id of a connection: tokens are made of them.
-const MAX_ID: u64 = u64::MAX >> 4;
+/// The most connections of one relay. Tokens are made of ids, so they must not wrap
+/// even after more relays than there will ever be.
+const RELAY_IDS: u64 = 1 << 40;
 
 impl Monitor {
     pub(super) fn start_relay(&mut self) -> io::Result<()> {
         let (ours, theirs) = Channel::pair()?;
         let process = Process::start_role(RELAY_ROLE, theirs)?;
-        let mut link = RelayLink::new(ours);
+        match self.set_up_relay(&process, RelayLink::new(ours)) {
+            Ok(link) => {
+                self.relay = Some((process, link));
+                Ok(())
+            }
+            Err(error) => {
+                process.end();
+                Err(error)
+            }
+        }
+    }
+
+    fn set_up_relay(&mut self, process: &Process, mut link: RelayLink) -> io::Result<RelayLink> {
         link.set_nonblocking()?;
+        self.relay_ids.start = self.relay_ids.end;
         let setup = RelaySetup {
             scratch: self.parts.scratch.clone(),
             uid: self.parts.account.uid,
             gid: self.parts.account.gid,
-            first_id: self.next_id,
+            first_id: self.relay_ids.start,
             limits: (&self.config.limits).into(),
             doors: self.parts.listeners.iter().map(|listener| listener.via).collect(),
             services: Services { names: self.config.tcpmux.services.clone(), help: self.config.tcpmux.help },
         };
-        let listeners = self
-            .parts
-            .listeners
-            .iter()
-            .map(|listener| listener.socket.try_clone())
-            .collect::<Result<Vec<_>, _>>()?;
-        link.send(&ToRelay::Setup(setup), listeners)?;
+        let sockets = self.parts.listeners.iter().map(|listener| listener.socket.try_clone());
+        link.send(&ToRelay::Setup(setup), sockets.collect::<Result<Vec<_>, _>>()?)?;
         let registry = self.poll.registry();
         let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&link.as_raw_fd()), Watched::RelayLink.token(), both)?;
-        registry.register(
-            &mut SourceFd(&process.as_raw_fd()),
-            Watched::RelayProcess.token(),
-            Interest::READABLE,
-        )?;
-        self.relay = Some((process, link));
-        Ok(())
+        let token = Watched::RelayProcess.token();
+        registry.register(&mut SourceFd(&process.as_raw_fd()), token, Interest::READABLE)?;
+        Ok(link)
     }
 
     pub(super) fn hear_relay(&mut self, now: Instant) {
@@ -82,10 +87,11 @@ impl Monitor {
                 if self.sessions.contains_key(&id) {
                     return Err("it asked for the same session twice");
                 }
-                if id.0 == 0 || id.0 > MAX_ID {
+                // A relay counts from where it was told to; far from there it made the id up.
+                if !(self.relay_ids.start..self.relay_ids.start + RELAY_IDS).contains(&id.0) {
                     return Err("it made up an id");
                 }
-                self.next_id = self.next_id.max(id.0 + 1);
+                self.relay_ids.end = self.relay_ids.end.max(id.0 + 1);
                 match self.open_session(descriptors.pop(), via, fields, now) {
                     Ok((session, leader)) => self.enter(id, session, leader, now),
                     Err(refusal) => {
@@ -149,6 +155,9 @@ impl Monitor {
     pub(super) fn bury_relay(&mut self, now: Instant) {
         // What it said last is heard first.
         self.hear_relay(now);
+        while std::mem::take(&mut self.relay_has_more) {
+            self.hear_relay(now);
+        }
         let Some((process, link)) = &self.relay else { return };
         let Ok(Some(end)) = process.try_wait() else { return };
         let registry = self.poll.registry();

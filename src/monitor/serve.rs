@@ -23,7 +23,7 @@ impl Monitor {
         let descriptors = process::raise_descriptor_limit()?;
         let (relay, relay_again, stopping) = (None, None, None);
         let sessions = HashMap::new();
-        let (only_connection, relay_has_more, next_id, clerks) = (false, false, 1, Vec::new());
+        let (only_connection, relay_has_more, relay_ids, clerks) = (false, false, 1..1, Vec::new());
         let mut monitor = Monitor {
             config,
             source,
@@ -40,7 +40,7 @@ impl Monitor {
             sessions,
             only_connection,
             relay_has_more,
-            next_id,
+            relay_ids,
             clerks,
             stopping,
         };
@@ -56,8 +56,9 @@ impl Monitor {
     fn run(&mut self) -> io::Result<String> {
         let mut events = Events::with_capacity(256);
         loop {
-            if let Some((cause, _)) = &self.stopping
+            if let Some((cause, latest)) = &self.stopping
                 && self.sessions.is_empty()
+                && (self.clerks.is_empty() || *latest + CLERK_GRACE <= Instant::now())
             {
                 return Ok(cause.clone());
             }
@@ -74,7 +75,7 @@ impl Monitor {
                     Watched::Signals => self.hear_signals(now),
                     Watched::RelayLink => self.hear_relay(now),
                     Watched::RelayProcess => self.bury_relay(now),
-                    Watched::Clerk => self.bury_clerks(),
+                    Watched::Clerk => self.bury_clerks(now),
                     Watched::SessionLink(id) => self.hear_session(id, now),
                     Watched::SessionProcess(id) => self.bury_session(id, now),
                 }
@@ -88,7 +89,13 @@ impl Monitor {
             return Some(Duration::ZERO);
         }
         let sessions = self.sessions.values().filter_map(|session| session.deadline);
-        let others = [self.log.retry_at(), self.relay_again, self.stopping.as_ref().map(|(_, time)| *time)];
+        let others = [
+            self.log.retry_at(),
+            self.relay_again,
+            self.stopping
+                .as_ref()
+                .map(|(_, time)| if self.sessions.is_empty() { *time + CLERK_GRACE } else { *time }),
+        ];
         let next = sessions.chain(others.into_iter().flatten()).min()?;
         // One more millisecond: poll rounds down, and would find nothing due.
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
@@ -109,10 +116,11 @@ impl Monitor {
         for session in self.sessions.values_mut() {
             if session.deadline.is_some_and(|time| time <= now) {
                 session.deadline = None;
-                match session.stage {
+                match (&session.stage, session.finished) {
+                    // A shell that still runs may be left running.
+                    (Stage::Open { .. }, None) => session.process.kill(),
                     // A PAM module may hang in a program of its own.
-                    Stage::LoggingIn { .. } => session.process.kill_with_descendants(),
-                    Stage::Open { .. } => session.process.kill(),
+                    (Stage::LoggingIn { .. }, _) | (_, Some(_)) => session.process.kill_with_descendants(),
                 }
             }
         }
@@ -132,7 +140,7 @@ impl Monitor {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             match Signal::try_from(number) {
                 // A single connection keeps what it began with, flags and all.
-                Ok(Signal::SIGHUP) if self.only_connection => {}
+                Ok(Signal::SIGHUP) if self.only_connection || self.stopping.is_some() => {}
                 Ok(Signal::SIGHUP) => self.reload(now),
                 Ok(signal) => self.stop(signal.as_str(), now),
                 Err(_) => {}

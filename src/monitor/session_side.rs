@@ -5,6 +5,7 @@ use super::session::Stage;
 use super::*;
 use crate::audit::event::LoginEvent;
 use crate::ipc::{CloseCause, OpenRecords, SessionLink};
+use crate::sys::process::End;
 
 impl Monitor {
     pub(super) fn hear_session(&mut self, id: ConnectionId, now: Instant) {
@@ -76,11 +77,15 @@ impl Monitor {
         session.deadline = None;
         session.ends = None;
         let left = session.open_records(self.config.audit.records);
+        let whose = (session.peer, session.tty.clone());
         let registry = self.poll.registry();
         let _ = registry.deregister(&mut SourceFd(&session.link.as_raw_fd()));
         let _ = registry.deregister(&mut SourceFd(&session.process.as_raw_fd()));
         self.tell_relay(&ToRelay::Ended(id), Vec::new());
         if let Some(left) = left {
+            let text = "the session process was ended before it had closed PAM and the records".to_owned();
+            let (user, (peer, tty)) = (left.user.clone(), whose);
+            self.log.write(&Event::Login { peer, tty, event: LoginEvent::Trouble { user, text } }, now);
             self.close_records(left, now);
         }
         self.forget_if_over(id, now);
@@ -91,10 +96,19 @@ impl Monitor {
     fn close_records(&mut self, left: OpenRecords, now: Instant) {
         let started = Channel::pair().and_then(|(ours, theirs)| {
             let process = Process::start_role(SESSION_ROLE, theirs)?;
-            SessionLink::new(ours).send(&ToSession::CloseRecords(left), Vec::new())?;
             let token = Watched::Clerk.token();
-            self.poll.registry().register(&mut SourceFd(&process.as_raw_fd()), token, Interest::READABLE)?;
-            Ok(process)
+            let told =
+                SessionLink::new(ours).send(&ToSession::CloseRecords(left), Vec::new()).and_then(|()| {
+                    let registry = self.poll.registry();
+                    registry.register(&mut SourceFd(&process.as_raw_fd()), token, Interest::READABLE)
+                });
+            match told {
+                Ok(()) => Ok(process),
+                Err(error) => {
+                    process.end();
+                    Err(error)
+                }
+            }
         });
         match started {
             Ok(process) => self.clerks.push(process),
@@ -105,15 +119,20 @@ impl Monitor {
         }
     }
 
-    pub(super) fn bury_clerks(&mut self) {
+    pub(super) fn bury_clerks(&mut self, now: Instant) {
         let registry = self.poll.registry();
-        self.clerks.retain(|clerk| {
-            let alive = matches!(clerk.try_wait(), Ok(None));
-            if !alive {
-                let _ = registry.deregister(&mut SourceFd(&clerk.as_raw_fd()));
+        for clerk in std::mem::take(&mut self.clerks) {
+            match clerk.try_wait() {
+                Ok(None) => self.clerks.push(clerk),
+                outcome => {
+                    let _ = registry.deregister(&mut SourceFd(&clerk.as_raw_fd()));
+                    if !matches!(outcome, Ok(Some(End::Exited(0)))) {
+                        let text = format!("the records of a session may stay open: {outcome:?}");
+                        self.log.write(&Event::Warning { text }, now);
+                    }
+                }
             }
-            alive
-        });
+        }
     }
 
     /// At the end of the daemon's patience.
@@ -124,7 +143,7 @@ impl Monitor {
             if let Some(event) = session.epitaph() {
                 self.log.write(&event, now);
             }
-            session.process.kill();
+            session.process.kill_with_descendants();
             if let Some(left) = session.open_records(self.config.audit.records) {
                 self.close_records(left, now);
             }

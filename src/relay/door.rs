@@ -27,12 +27,13 @@ impl Relay {
                         self.welcome(stream, socket::canonical(peer), via, now)?;
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
-                    Err(error) if is_shortage(&error) => {
+                    // The client, or its network, has gone before we came to it (accept(2)).
+                    Err(error) if is_of_the_client(&error) => {}
+                    // It would be the same at once.
+                    Err(_) => {
                         self.accept_again = Some(now + PAUSE);
                         return Ok(());
                     }
-                    // The client has gone before we came to it.
-                    Err(_) => {}
                 }
             }
         }
@@ -93,9 +94,18 @@ impl Relay {
     }
 }
 
-/// Whether accept(2) failed for want of descriptors or memory: then it would fail
-/// again at once, for the same waiting client.
-fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
-    error.raw_os_error().is_some_and(|code| shortages.contains(&Errno::from_raw(code)))
+/// Whether accept(2) failed because of this one client. Otherwise, for want of
+/// descriptors or memory, it would fail again at once.
+fn is_of_the_client(error: &io::Error) -> bool {
+    let of_the_client = [
+        Errno::ECONNABORTED,
+        Errno::EINTR,
+        Errno::EPROTO,
+        Errno::ENETDOWN,
+        Errno::ENETUNREACH,
+        Errno::EHOSTDOWN,
+        Errno::EHOSTUNREACH,
+        Errno::EPERM,
+    ];
+    error.raw_os_error().is_some_and(|code| of_the_client.contains(&Errno::from_raw(code)))
 }

@@ -15,12 +15,12 @@ use zeroize::Zeroizing;
 use super::console::Prompts;
 use super::{Login, Names, NoSession};
 use crate::audit::event::LoginEvent;
-use crate::config::RootLogin;
+use crate::config::{RootLogin, Rule, RuleVerdict};
 use crate::records::{self, Sitting};
 use crate::sys::pam::{Failure, Item, Transaction};
 use crate::trust::files::SystemWorld;
 use crate::trust::world::reserved;
-use crate::trust::{self, Account, Granted, Policy, Query, RefusedBy, Verdict};
+use crate::trust::{self, Account, Decision, Granted, Policy, Query, RefusedBy, Verdict};
 use crate::wire::handshake::Name;
 
 /// The most bytes of a banner that are shown.
@@ -60,7 +60,7 @@ impl Login {
         self.show_banner();
         match self.try_trust(&names)? {
             Some(trusted) => Ok(trusted),
-            None => self.ask_for_password(&names.server_user),
+            None => self.ask_for_password(&names),
         }
     }
 
@@ -76,23 +76,14 @@ impl Login {
     fn try_trust(&self, names: &Names) -> Result<Option<Authenticated>, NoSession> {
         let wanted = names.server_user.as_bytes();
         let user = find_user(wanted)?;
-        let account = user.as_ref().map(Account::from);
-        let name = String::from_utf8_lossy(wanted);
-        let query = Query {
-            peer: self.peer.ip(),
-            port_reserved: reserved(self.peer.port()),
-            host: self.host.as_deref(),
-            remote_user: names.client_user.as_bytes(),
-            user: &name,
-            account: account.as_ref(),
-        };
-        let policy =
-            Policy { trust: &self.config.trust, login: &self.config.login, config_path: &self.source };
-        let decision = trust::decide(&policy, &query, &mut SystemWorld);
+        let decision = self.decide(user.as_ref(), &String::from_utf8_lossy(wanted), &names.client_user);
         let (user_name, host) = (user.as_ref().map(|user| user.name.clone()), self.host.clone());
         match (decision.verdict, user) {
             (Verdict::Trusted { place, wildcard, granted }, Some(user)) => {
-                let remote_user = String::from_utf8_lossy(query.remote_user).into_owned();
+                // Of a client whose user may be anyone, that field may be a password.
+                let named = !wildcard || names.client_user.as_bytes() == user.name.as_bytes();
+                let remote_user = if named { names.client_user.as_bytes() } else { b"(anyone)" };
+                let remote_user = String::from_utf8_lossy(remote_user).into_owned();
                 self.report(LoginEvent::TrustGranted {
                     user: user.name.clone(),
                     remote_user: remote_user.clone(),
@@ -130,6 +121,29 @@ impl Login {
         }
     }
 
+    /// What the trust rules say of an account.
+    fn decide(&self, user: Option<&User>, name: &str, client_user: &Name) -> Decision {
+        let account = user.map(Account::from);
+        let query = Query {
+            peer: self.peer.ip(),
+            port_reserved: reserved(self.peer.port()),
+            host: self.host.as_deref(),
+            remote_user: client_user.as_bytes(),
+            user: name,
+            account: account.as_ref(),
+        };
+        let policy =
+            Policy { trust: &self.config.trust, login: &self.config.login, config_path: &self.source };
+        trust::decide(&policy, &query, &mut SystemWorld)
+    }
+
+    /// Whether a rule refuses that account to this client, password or not.
+    fn is_refused(&self, user: &User, client_user: &Name) -> bool {
+        let refuses = |rule: &Rule| rule.verdict == RuleVerdict::Refuse;
+        self.config.trust.rules.iter().any(refuses)
+            && matches!(self.decide(Some(user), &user.name, client_user).verdict, Verdict::Refused(_))
+    }
+
     fn let_in_trusted(
         &self,
         user: User,
@@ -140,29 +154,31 @@ impl Login {
             return Err(NoSession::Refused("the verdict is about another account".to_owned()));
         }
         let mut pam = self.start_pam(user.name.as_bytes())?;
+        let granted_to = user.uid;
         // Only here: otherwise a pam_rhosts left in the service file would let people
         // in behind the rules.
         if let Ok(name) = CString::new(remote_user.as_bytes()) {
             pam.set(Item::RemoteUser, &name).map_err(refused)?;
         }
         match self.admit(user, &mut pam)? {
-            Some(user) => {
+            Some(user) if user.uid == granted_to => {
                 Ok(Authenticated { user, pam, remote_user: Some(remote_user), _proof: Proof::Rule(granted) })
             }
-            None => {
+            // A rule's trust is in one account, whatever account modules make of it.
+            Some(_) | None => {
                 self.refuse("Permission denied");
                 Err(NoSession::Refused(format!("the account of {} may not be used", granted.account())))
             }
         }
     }
 
-    fn ask_for_password(&self, wanted: &Name) -> Result<Authenticated, NoSession> {
-        let mut name = Zeroizing::new(wanted.as_bytes().to_vec());
+    fn ask_for_password(&self, names: &Names) -> Result<Authenticated, NoSession> {
+        let mut name = Zeroizing::new(names.server_user.as_bytes().to_vec());
         for attempt in 1..=self.config.login.attempts {
             if name.is_empty() {
                 name = self.ask_for_name()?;
             }
-            match self.try_password(&name, attempt)? {
+            match self.try_password(&name, &names.client_user, attempt)? {
                 Some(authenticated) => return Ok(authenticated),
                 None => self.console.show(b"Login incorrect\n"),
             }
@@ -183,7 +199,12 @@ impl Login {
     }
 
     /// One attempt; `None` when it failed and the user has not been told yet.
-    fn try_password(&self, name: &[u8], attempt: u32) -> Result<Option<Authenticated>, NoSession> {
+    fn try_password(
+        &self,
+        name: &[u8],
+        client_user: &Name,
+        attempt: u32,
+    ) -> Result<Option<Authenticated>, NoSession> {
         // What failed is written down before it costs time: the user may leave meanwhile.
         if Name::new(name).is_err() {
             self.password_failed(None, attempt, "the name cannot be one");
@@ -192,6 +213,12 @@ impl Login {
         }
         let mut pam = self.start_pam(name)?;
         match self.authenticate(name, &mut pam, attempt) {
+            // The rules were asked about the first name only, and here is another.
+            Ok(Some(user)) if self.is_refused(&user, client_user) => {
+                self.password_failed(Some(&user), attempt, "a rule refuses this account from there");
+                std::thread::sleep(pam.failure_delay());
+                Ok(None)
+            }
             Ok(Some(user)) => {
                 self.report(LoginEvent::PasswordAccepted {
                     user: user.name.clone(),

@@ -138,8 +138,9 @@ impl Console {
                 Ok(_) | Err(_) => return Err(Over::Gone),
             }
             let outcome = line.type_byte(byte[0]);
+            let shown = line.take_echo();
             if echo {
-                self.show(&line.take_echo());
+                self.show(&shown);
             }
             match outcome {
                 Typed::More => {}

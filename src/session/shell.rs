@@ -47,6 +47,9 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
         login.refuse("Permission denied");
         NoSession::Refused(format!("{what} for {}: {error}", user.name))
     };
+    // From here on an end of this process has to be an orderly one.
+    let signals = process::receive_signals(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
+        .map_err(|error| refuse("no signals", &error))?;
     // Before the credentials: modules like pam_group add to these.
     let name = CString::new(user.name.as_str()).map_err(|error| refuse("no groups", &error))?;
     take_groups(&name, user.gid).map_err(|error| refuse("no groups", &error))?;
@@ -57,9 +60,6 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
         take_terminal(login.console.tty());
         return Err(refuse("no PAM session", &failure));
     }
-    // From here on an end of this process has to be an orderly one.
-    let signals = process::receive_signals(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
-        .map_err(|error| refuse("no signals", &error))?;
     // Before the shell: its start files may ask who is logged in.
     records::login(login.config.audit.records, &sitting(login, &user, &login.host_or_address()), before);
     let shell = match start_shell(login, &user, &pam) {
@@ -122,7 +122,8 @@ fn without_number(error: &io::Error) -> String {
 
 /// The user's home, looked at with the user's own rights; `/` when it is not there.
 fn home_or_root(login: &Login, user: &User) -> PathBuf {
-    let look = || std::fs::metadata(&user.dir).is_ok_and(|data| data.is_dir());
+    // With the dot it is found only by a user who may enter it.
+    let look = || std::fs::metadata(user.dir.join(".")).is_ok_and(|data| data.is_dir());
     if as_user(&user.name, user.uid.as_raw(), user.gid.as_raw(), look).unwrap_or(false) {
         return user.dir.clone();
     }

@@ -99,6 +99,12 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Whether an address is one of this machine's own: then a socket can be bound to it.
+#[must_use]
+pub fn is_local(address: IpAddr) -> bool {
+    std::net::UdpSocket::bind((address, 0)).is_ok()
+}
+
 /// The kernel's name for a socket, which no other socket ever has (`SO_COOKIE`).
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::accounts::{ALICE, PROMPT};
+use crate::accounts::{ALICE, BOB, PROMPT};
 use crate::ending::nothing_is_left;
 use crate::peer::{Peer, handshake};
 use crate::probe::compile;
@@ -212,5 +212,37 @@ fn passwords_stand_in_no_argument_and_no_environment() {
             }
         }
         peer.listen(Duration::from_millis(1));
+    });
+}
+
+#[test]
+fn a_refused_account_is_not_reached_through_the_login_prompt() {
+    world(|world| {
+        let rule = "[[trust.rule]]\nfrom = [\"127.0.0.0/8\"]\nusers = [\"alice\"]\nverdict = \"refuse\"\n";
+        let _daemon = world.serve(rule);
+        let mut peer = Peer::hello("nobody", "");
+        peer.expect("login: ");
+        peer.send("alice\r");
+        peer.expect("Password: ");
+        peer.send(format!("{}\r", ALICE.password));
+        assert_eq!(peer.expect("login: "), "\r\nLogin incorrect\r\n");
+        let line = world.audit.wait("password-failed");
+        assert!(line.contains("a rule refuses this account from there"), "{line}");
+        // Another account is not touched by it.
+        peer.send("bob\r");
+        peer.give_password(BOB);
+    });
+}
+
+#[test]
+fn a_client_user_that_a_wildcard_matched_is_not_shown() {
+    world(|world| {
+        let rule = "[[trust.rule]]\nfrom = [\"127.0.0.0/8\"]\nremote_users = [\"+\"]\nverdict = \"trust\"\n";
+        let _daemon = world.serve(rule);
+        let mut peer = Peer::hello("Hunter2pw", "alice");
+        peer.expect(PROMPT);
+        let line = world.audit.wait("session-opened");
+        assert!(!line.contains("Hunter2pw"), "{line}");
+        assert!(!world.audit.wait("trust-granted").contains("Hunter2pw"));
     });
 }
