@@ -138,8 +138,6 @@ pub enum FromRelay {
         id: ConnectionId,
         /// As accept(2) gave it; for the audit log only, when the client has gone already.
         peer: SocketAddr,
-        /// Which door.
-        via: Via,
         /// The handshake, to be checked again by whoever uses it.
         fields: HandshakeFields,
     },
@@ -228,8 +226,6 @@ impl OpenRecords {
 pub struct SessionStart {
     /// The client, as the monitor has it from the kernel.
     pub peer: SocketAddr,
-    /// Which door.
-    pub via: Via,
     /// What the client asked for.
     pub fields: HandshakeFields,
     /// The terminal's name, e.g. `pts/3`.

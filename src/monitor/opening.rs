@@ -10,7 +10,6 @@ use nix::errno::Errno;
 
 use super::session::{Session, Stage};
 use super::{KILL_GRACE, Listener, Monitor};
-use crate::audit::event::Via;
 use crate::config::UnreservedPort;
 use crate::ipc::{HandshakeFields, SessionLink, SessionStart, ToSession};
 use crate::sys::channel::Channel;
@@ -38,7 +37,6 @@ impl Monitor {
     pub(super) fn open_session(
         &self,
         client: Option<OwnedFd>,
-        via: Via,
         fields: HandshakeFields,
         now: Instant,
     ) -> Result<(Session, OwnedFd), Refusal> {
@@ -65,7 +63,6 @@ impl Monitor {
         let for_relay = socket::duplicate(&pty.leader).map_err(shortage)?;
         let start = SessionStart {
             peer,
-            via,
             fields,
             tty: pty.name.clone(),
             descriptors: (self.descriptors.soft, self.descriptors.hard),

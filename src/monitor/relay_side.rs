@@ -51,7 +51,8 @@ impl Monitor {
 
     pub(super) fn hear_relay(&mut self, now: Instant) {
         if let Some((_, link)) = &mut self.relay
-            && link.flush().is_err()
+            && let Err(error) = link.flush()
+            && !is_leaving(&error)
         {
             return self.end_relay("it does not read", now);
         }
@@ -83,7 +84,7 @@ impl Monitor {
             FromRelay::Refused { peer, reason } => {
                 self.log.write(&Event::Refused { peer, reason, count: 1 }, now);
             }
-            FromRelay::Open { id, peer, via, fields } => {
+            FromRelay::Open { id, peer, fields } => {
                 if self.sessions.contains_key(&id) {
                     return Err("it asked for the same session twice");
                 }
@@ -92,7 +93,7 @@ impl Monitor {
                     return Err("it made up an id");
                 }
                 self.relay_ids.end = self.relay_ids.end.max(id.0 + 1);
-                match self.open_session(descriptors.pop(), via, fields, now) {
+                match self.open_session(descriptors.pop(), fields, now) {
                     Ok((session, leader)) => self.enter(id, session, leader, now),
                     Err(refusal) => {
                         let peer = refusal.peer.unwrap_or(peer);
@@ -137,9 +138,10 @@ impl Monitor {
 
     pub(super) fn tell_relay(&mut self, message: &ToRelay, descriptors: Vec<OwnedFd>) {
         if let Some((process, link)) = &mut self.relay
-            && link.send(message, descriptors).is_err()
+            && let Err(error) = link.send(message, descriptors)
+            && !is_leaving(&error)
         {
-            // Dead, or as good as dead: its process descriptor brings the rest about.
+            // As good as dead: its process descriptor brings the rest about.
             process.kill();
         }
     }
@@ -183,4 +185,9 @@ impl Monitor {
             self.relay_again = Some(now + RELAY_PAUSE);
         }
     }
+}
+
+/// Whether the relay has closed its end: it exits by itself, and how is its own word.
+fn is_leaving(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }

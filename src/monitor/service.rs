@@ -23,7 +23,7 @@ pub(super) fn listeners() -> Result<Vec<Listener>, Error> {
     Ok(sockets.into_iter().map(listener).collect())
 }
 
-/// It serves, with so many sessions.
+/// It serves, at these addresses.
 pub(super) fn ready(listeners: &[Listener]) {
     let addresses: Vec<String> = listeners.iter().map(|listener| listener.address.to_string()).collect();
     let status = format!("listening on {}", addresses.join(", "));

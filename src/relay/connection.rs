@@ -5,7 +5,8 @@
 //! (Request ──▶) Handshake ──ok──▶ Opening ──opened──▶ Live ──ended, last output sent──▶ Closing ──▶ (gone)
 //!     └──refused──────┴──refused────────────────────────────────────────────▲
 //! ```
-//! A client that goes, or a connection that breaks, ends every phase at once.
+//! A client that goes, or a connection that breaks, ends every phase; while the session
+//! is being made, that is noticed when the monitor has answered.
 
 use std::io;
 use std::rc::Rc;

@@ -87,7 +87,7 @@ impl Relay {
             (Ok(()), Via::Rlogin | Via::Tcpmux | Via::Inetd) => Connection::new(client, handshake, idle, now),
         };
         let source = admitted.is_ok().then_some(source);
-        let entry = Entry { connection, peer, via, source, queued: true, wake: None, open: false };
+        let entry = Entry { connection, peer, source, queued: true, wake: None, open: false };
         self.connections.insert(id, entry);
         self.turns.push_back(id);
         Ok(id)

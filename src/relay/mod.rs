@@ -106,7 +106,6 @@ struct Listener {
 struct Entry {
     connection: Connection<WatchedClient, WatchedTerminal>,
     peer: SocketAddr,
-    via: Via,
     /// Counted in at the door; a refused one is not.
     source: Option<Source>,
     /// Waits for its turn.

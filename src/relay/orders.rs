@@ -116,7 +116,7 @@ pub(super) fn ask_for_session(
     match entry.connection.client().duplicate() {
         Ok(socket) => {
             entry.open = true;
-            link.send(&FromRelay::Open { id, peer: entry.peer, via: entry.via, fields }, vec![socket])
+            link.send(&FromRelay::Open { id, peer: entry.peer, fields }, vec![socket])
         }
         Err(error) => {
             entry.connection.refuse("Try again", now);

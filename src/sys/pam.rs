@@ -273,7 +273,7 @@ impl Failure {
         self.0 == ffi::PAM_NEW_AUTHTOK_REQD
     }
 
-    /// PAM's own words would be worthless for another try.
+    /// Another try would end in the same way: PAM itself wants no more of them.
     #[must_use]
     pub fn is_final(self) -> bool {
         [ffi::PAM_ABORT, ffi::PAM_MAXTRIES, ffi::PAM_SYSTEM_ERR, ffi::PAM_BUF_ERR].contains(&self.0)
