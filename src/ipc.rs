@@ -31,11 +31,21 @@ pub struct ConnectionId(pub u64);
 /// Monitor to relay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToRelay {
-    /// The first message: what to serve. The listeners come with it.
+    /// The first message: who to be. Answered by [`FromRelay::Ready`].
     Setup(RelaySetup),
+    /// What another relay handed back, in the memory file that comes with the message.
+    /// It counts for the connections that are resumed next.
+    Inherit,
+    /// A connection to go on with; its socket comes with the message, and behind it
+    /// the PTY's leader when it has a session.
+    Resume(Resumed),
+    /// The doors from now on; a listener for each comes with the message.
+    Listen(Vec<Via>),
     /// A superserver accepted this connection; its socket comes with the message.
-    /// The relay ends with it.
     Adopt(Greeting),
+    /// Another relay takes over: write everything into the memory file that comes with
+    /// the message, and end. Answered by [`FromRelay::HandedBack`].
+    HandBack,
     /// The configuration was read again: these hold from now on.
     Limits(RelayLimits),
     /// The session is there; its PTY's leader comes with the message.
@@ -61,10 +71,33 @@ pub struct RelaySetup {
     pub limits: RelayLimits,
     /// The id of its first connection: higher than any before.
     pub first_id: u64,
-    /// Which door each of the listeners is.
-    pub doors: Vec<Via>,
     /// What the TCPMUX door offers.
     pub services: Services,
+    /// There is one connection, which a superserver accepted: the relay ends with it.
+    pub single: bool,
+}
+
+/// A connection that a relay goes on with. When no state of it was inherited, its relay
+/// has died, and what the monitor knows is all there is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Resumed {
+    /// Its name, as before.
+    pub id: ConnectionId,
+    /// The client was told that its session is there.
+    pub answered: bool,
+    /// What the kernel counted until now.
+    pub traffic: Traffic,
+    /// The session has ended: what the PTY still holds is the last output.
+    pub ended: bool,
+}
+
+/// How much a session has moved, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// From the client to the terminal.
+    pub bytes_in: u64,
+    /// From the terminal to the client.
+    pub bytes_out: u64,
 }
 
 /// What TCPMUX clients are offered.
@@ -118,6 +151,12 @@ impl From<&Limits> for RelayLimits {
 /// Relay to monitor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum FromRelay {
+    /// It is in its cage, and waits for its listeners.
+    Ready,
+    /// A connection without a session that is handed back; its socket comes with the message.
+    Carry(ConnectionId),
+    /// Everything is handed back; it ends.
+    HandedBack,
     /// A client connected; for the audit log only.
     Connection {
         /// As accept(2) gave it.
@@ -165,6 +204,8 @@ pub enum CloseCause {
     Idle,
     /// The client did not take the last output.
     Stuck,
+    /// There was no descriptor or memory for it.
+    Shortage,
 }
 
 /// The three strings of a handshake. The client's user may be a password: no
@@ -313,6 +354,31 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         }
         self.waiting.push_back((bytes, descriptors));
         Ok(())
+    }
+
+    /// Sends a message at once or not at all; false when the other side has to read first.
+    ///
+    /// # Errors
+    /// When the other side is gone.
+    pub fn try_send(&mut self, message: &Out, descriptors: &[BorrowedFd]) -> io::Result<bool> {
+        if !self.waiting.is_empty() {
+            return Ok(false);
+        }
+        let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+        match self.channel.send(&bytes, descriptors) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends all that waits, however long it takes, and whatever follows.
+    ///
+    /// # Errors
+    /// When the other side is gone.
+    pub fn set_blocking(&mut self) -> io::Result<()> {
+        self.channel.set_blocking()?;
+        self.flush()
     }
 
     /// Sends what waits, as far as the other side reads.

@@ -2,7 +2,7 @@
 //!
 //! Only this file knows monitor, relay and session.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
         Some(monitor::RELAY_ROLE) => finish(inherited_channel().and_then(relay::run).map(|()| true)),
         Some(monitor::SESSION_ROLE) => finish(inherited_channel().and_then(session::run).map(|()| true)),
+        Some(monitor::REHEARSAL_ROLE) => finish(inherited_channel().and_then(rehearse).map(|()| true)),
         _ => command(),
     }
 }
@@ -92,11 +93,31 @@ fn superserver_entry(file: &ConfigFile, config: &Config) -> io::Result<Entry> {
         .map_err(io::Error::other)
 }
 
+/// Says to the daemon whether this version could take it over, with its arguments.
+fn rehearse(channel: Channel) -> io::Result<()> {
+    let arguments = std::env::args_os().take(1).chain(std::env::args_os().skip(2));
+    let outcome = cli::read(arguments.collect()).map_err(|error| error.to_string()).and_then(|cli| {
+        let loaded = config::load_default_or(cli.serve.config.path());
+        let (config, _) = loaded.map_err(|error| error.to_string())?;
+        monitor::could_serve(&config).map_err(|error| error.to_string())
+    });
+    monitor::answer_rehearsal(&channel, outcome)
+}
+
+/// The arguments with which another version of this program serves as this one does.
+fn arguments(args: &Serve) -> Vec<OsString> {
+    let config = args.config.path().map(|path| ["--config".into(), absolute(path).into_os_string()]);
+    let listen = args.listen.iter().map(|address| ["--listen".into(), address.to_string().into()]);
+    let stderr = args.stderr.then(|| "--stderr".into());
+    config.into_iter().chain(listen).flatten().chain(stderr).collect()
+}
+
 fn serve(args: Serve) -> ExitCode {
     let (mut config, source) = match config::load_default_or(args.config.path()) {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error),
     };
+    let arguments = arguments(&args);
     let listen_is_fixed = !args.listen.is_empty();
     if listen_is_fixed {
         config.listen = args.listen;
@@ -108,6 +129,7 @@ fn serve(args: Serve) -> ExitCode {
         listen_is_fixed,
         stderr: args.stderr,
         daemon: args.daemon.then_some(args.pid_file.as_deref().map(absolute)),
+        arguments,
     };
     match monitor::run(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -143,6 +165,7 @@ fn inetd(args: Inetd) -> ExitCode {
         listen_is_fixed: true,
         stderr: false,
         daemon: None,
+        arguments: Vec::new(),
     };
     let greeting = if args.tcpmux_reply { Greeting::Tcpmux } else { Greeting::None };
     match monitor::run_inetd(options, client, greeting) {

@@ -30,8 +30,8 @@ const RULES: [Rule; 10] = [
         but: &[],
         ours: Some(&["wire"]),
         never: &[],
-        crates: Some(&["zeroize"]),
-        text: "wire is pure: std, zeroize and itself",
+        crates: Some(&["zeroize", "serde"]),
+        text: "wire is pure: std, zeroize, serde and itself",
     },
     Rule {
         of: &["trust/"],

@@ -7,12 +7,19 @@ use rlogind::wire::handshake::{
     Decoder, Handshake, MAX_HANDSHAKE, MAX_NAME, MAX_TERMINAL, Progress, Refusal,
 };
 
-/// Feeds `pieces` until the handshake is done or refused; gives how much was consumed in all.
+/// Feeds `pieces` until the handshake is done or refused; gives how much was consumed in all. Behind each piece
+/// another decoder takes over.
 fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<Result<(Handshake, usize), Refusal>> {
     let (mut decoder, mut before) = (Decoder::new(), 0);
     for piece in pieces {
         match decoder.push(piece) {
-            Ok(Progress::More) => before += piece.len(),
+            Ok(Progress::More) => {
+                before += piece.len();
+                let taken = decoder.taken();
+                decoder = Decoder::new();
+                assert_eq!(decoder.push(&taken), Ok(Progress::More));
+                assert_eq!(decoder.taken(), taken);
+            }
             Ok(Progress::Done { handshake, consumed }) => return Some(Ok((handshake, before + consumed))),
             Err(refusal) => return Some(Err(refusal)),
         }

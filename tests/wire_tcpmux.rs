@@ -12,7 +12,13 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, help: bool) -> Option<Re
     let (mut decoder, mut before) = (Decoder::default(), 0);
     for piece in pieces {
         match decoder.push(piece, offer) {
-            Ok(Progress::More) => before += piece.len(),
+            Ok(Progress::More) => {
+                before += piece.len();
+                // Another decoder takes over.
+                let mut next = Decoder::default();
+                assert_eq!(next.push(decoder.taken(), offer), Ok(Progress::More));
+                decoder = next;
+            }
             Ok(Progress::Service { consumed }) => {
                 return Some(Ok(Progress::Service { consumed: before + consumed }));
             }

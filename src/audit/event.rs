@@ -15,6 +15,20 @@ pub enum Event {
         /// What it listens on.
         listen: Vec<SocketAddr>,
     },
+    /// Another version of the program has taken the daemon over.
+    Upgraded {
+        /// The version before.
+        from: String,
+        /// The version of this program.
+        version: String,
+        /// How many sessions go on.
+        sessions: usize,
+    },
+    /// The daemon lets nobody in any more, and ends with its last session.
+    Draining {
+        /// How many there are.
+        sessions: usize,
+    },
     /// The daemon ends.
     Stopped {
         /// Why, e.g. the signal's name.

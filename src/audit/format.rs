@@ -41,6 +41,17 @@ pub struct Line {
 pub fn line(event: &Event) -> Line {
     match event {
         Event::Started { version, listen } => started(version, listen),
+        Event::Upgraded { from, version, sessions } => {
+            let sentence =
+                format!("rlogind {} took over from {} with {sessions} sessions", Word(version), Word(from));
+            let line = Line::new(Severity::Notice, sentence, "upgraded").field("version", version);
+            line.field("from", from).field("sessions", sessions)
+        }
+        Event::Draining { sessions } => {
+            let sentence =
+                format!("rlogind lets nobody in any more and ends with its last of {sessions} sessions");
+            Line::new(Severity::Notice, sentence, "draining").field("sessions", sessions)
+        }
         Event::Stopped { cause } => {
             Line::new(Severity::Notice, format!("rlogind stopped: {}", Text(cause)), "stopped")
                 .field("cause", cause)

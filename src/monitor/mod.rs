@@ -5,15 +5,20 @@
 //! that each of them ends and is accounted for exactly once. It never blocks and
 //! never panics; a process that sends it what its state does not permit is ended.
 
+mod ending;
 mod opening;
 mod relay_side;
+mod reload;
 mod serve;
 mod service;
 mod session;
 mod session_side;
 mod startup;
+mod succession;
+mod upgrade;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -32,15 +37,17 @@ use crate::audit::event::{Event, Via};
 use crate::audit::syslog::{Log, SOCKET};
 use crate::config::{self, Config};
 pub use crate::ipc::Greeting;
-use crate::ipc::{
-    ConnectionId, FromRelay, FromSession, Incoming, RelayLink, RelaySetup, Shared, ToRelay, ToSession,
-};
+use crate::ipc::{ConnectionId, FromRelay, FromSession, Incoming, RelayLink, Shared, ToRelay, ToSession};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, DescriptorLimit, Process};
 use crate::sys::socket;
 use session::Session;
-use startup::Account;
+use startup::{Account, PidFile};
 pub use startup::{Error, pam_service};
+use succession::{Estate, Handing, RelayProcess, Step};
+use upgrade::Upgrade;
+use upgrade::state::MonitorState;
+pub use upgrade::{REHEARSAL_ROLE, answer_rehearsal, could_serve};
 
 /// The argument that starts our image as the relay.
 pub const RELAY_ROLE: &str = "--role=relay";
@@ -56,10 +63,8 @@ const HANG_UP_GRACE: Duration = Duration::from_secs(30);
 const STOP_GRACE: Duration = Duration::from_secs(7);
 /// How long the last audit lines are offered to syslog.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
-/// How long processes that close records may take behind the last session.
-const CLERK_GRACE: Duration = Duration::from_secs(2);
-/// Pause before a relay that died, or could not be started, is replaced.
-const RELAY_PAUSE: Duration = Duration::from_millis(200);
+/// How long the relay, and processes that close records, may take behind the last session.
+const LAST_GRACE: Duration = Duration::from_secs(3);
 
 /// How the daemon was asked to run.
 #[derive(Debug)]
@@ -76,6 +81,8 @@ pub struct Options {
     pub stderr: bool,
     /// Go into the background; write the process id to that file.
     pub daemon: Option<Option<PathBuf>>,
+    /// The arguments with which another version of this program does the same.
+    pub arguments: Vec<OsString>,
 }
 
 /// Serves until a signal ends it.
@@ -83,31 +90,32 @@ pub struct Options {
 /// # Errors
 /// What keeps it from serving, in words for the administrator.
 pub fn run(mut options: Options) -> Result<(), Error> {
-    let (account, scratch, warnings) = prepare(&mut options.config)?;
-    let mut warnings = warnings;
-    let mut listeners = service::listeners()?;
-    if listeners.is_empty() {
-        listeners = startup::listen(&options.config)?;
-    } else {
-        options.listen_is_fixed = true;
-        let text = "the listeners are the service manager's, whatever listen and [tcpmux] say";
-        warnings.push(text.to_owned());
-    }
-    let pid_file = match &options.daemon {
-        Some(path) => startup::detach(path.as_deref())?,
-        None => None,
+    let inherited = upgrade::inherited()?;
+    let (account, scratch, mut warnings) = prepare(&mut options.config)?;
+    let mut monitor = match inherited {
+        Some(state) => {
+            let log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
+            take_over(options, account, scratch, log, state)
+                .inspect_err(|error| complain(&error.to_string()))?
+        }
+        None => {
+            let (listeners, activated) = listeners(&options, &mut warnings)?;
+            let pid_file = match &options.daemon {
+                Some(path) => startup::detach(path.as_deref())?,
+                None => None,
+            };
+            let log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
+            let parts = RelayParts::new(account, scratch, listeners);
+            // Behind --daemon nobody reads standard error any more.
+            let mut monitor =
+                Monitor::new(options, parts, log, None).inspect_err(|error| complain(&error.to_string()))?;
+            (monitor.activated, monitor.pid_file) = (activated, pid_file);
+            monitor
+        }
     };
-    let mut log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
     let now = Instant::now();
-    log.write(&Event::ConfigRead { path: options.source.clone() }, now);
-    warn(&mut log, warnings, now);
-    let ports = listeners.iter().map(|listener| listener.address.port()).collect();
-    let listen = listeners.iter().map(|listener| listener.address).collect();
-    let relay = RelayParts { account, scratch, listeners, ports };
-    // Behind --daemon nobody reads standard error any more.
-    let mut monitor = Monitor::new(options, relay, log).inspect_err(|error| complain(&error.to_string()))?;
-    monitor.log.write(&Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), listen }, now);
-    service::ready(&monitor.parts.listeners);
+    monitor.log.write(&Event::ConfigRead { path: monitor.source.clone() }, now);
+    warn(&mut monitor.log, warnings, now);
     let outcome = monitor.serve();
     let last = match &outcome {
         Ok(cause) => Event::Stopped { cause: cause.clone() },
@@ -115,13 +123,45 @@ pub fn run(mut options: Options) -> Result<(), Error> {
     };
     monitor.log.write(&last, Instant::now());
     monitor.log.finish(LOG_PATIENCE);
-    if let Some((relay, _)) = monitor.relay.take() {
+    for relay in [monitor.relay.take(), monitor.next.take()].into_iter().flatten() {
         // It ends when its link does; but one that hangs would keep the port.
-        relay.end();
+        relay.process.end();
     }
-    outcome?;
-    drop(pid_file);
-    Ok(())
+    outcome.map(|_| ())
+}
+
+/// The service manager's listeners (then the second value is true), or our own.
+fn listeners(options: &Options, warnings: &mut Vec<String>) -> Result<(Vec<Listener>, bool), Error> {
+    let listeners = service::listeners()?;
+    if listeners.is_empty() {
+        return Ok((startup::listen(&options.config, &[])?, false));
+    }
+    let text = "the listeners are the service manager's, whatever listen and [tcpmux] say";
+    warnings.push(text.to_owned());
+    Ok((listeners, true))
+}
+
+/// Goes on for the image that this process had before.
+fn take_over(
+    options: Options,
+    account: Account,
+    scratch: PathBuf,
+    log: Log,
+    mut state: MonitorState,
+) -> Result<Monitor, Error> {
+    let now = Instant::now();
+    let failed = |error: io::Error| Error(format!("cannot take over: {error}"));
+    let mut parts = RelayParts::new(account, scratch, upgrade::listeners(&mut state).map_err(failed)?);
+    parts.ports.extend(std::mem::take(&mut state.ports));
+    let mut monitor = Monitor::begin(options, parts, log, None).map_err(failed)?;
+    monitor.activated = state.activated;
+    monitor.pid_file = state.pid_file.take().map(PidFile::adopt);
+    let from = std::mem::take(&mut state.version);
+    monitor.go_on(state, now).map_err(failed)?;
+    let (version, sessions) = (env!("CARGO_PKG_VERSION").to_owned(), monitor.sessions.len());
+    monitor.log.write(&Event::Upgraded { from, version, sessions }, now);
+    monitor.restart_relay(now);
+    Ok(monitor)
 }
 
 /// Serves the one connection that a superserver accepted, until it is over.
@@ -134,7 +174,8 @@ pub fn run_inetd(mut options: Options, client: OwnedFd, greeting: Greeting) -> R
         let now = Instant::now();
         warn(&mut log, warnings, now);
         let local = socket::local_address(client.as_fd()).map_err(|error| Error(error.to_string()))?;
-        let relay = RelayParts { account, scratch, listeners: Vec::new(), ports: vec![local.port()] };
+        let mut relay = RelayParts::new(account, scratch, Vec::new());
+        relay.ports.push(local.port());
         Ok((relay, now))
     });
     let (relay, now) = match outcome {
@@ -145,9 +186,7 @@ pub fn run_inetd(mut options: Options, client: OwnedFd, greeting: Greeting) -> R
             return Err(error);
         }
     };
-    let mut monitor = Monitor::new(options, relay, log)?;
-    monitor.only_connection = true;
-    monitor.tell_relay(&ToRelay::Adopt(greeting), vec![client]);
+    let mut monitor = Monitor::new(options, relay, log, Some((greeting, client)))?;
     let outcome = monitor.serve().map(|_| ());
     if let Err(error) = &outcome {
         monitor.log.write(&Event::Warning { text: error.to_string() }, now);
@@ -201,8 +240,15 @@ struct RelayParts {
     account: Account,
     scratch: PathBuf,
     listeners: Vec<Listener>,
-    /// The ports that clients come to.
+    /// The ports that clients come to, or came to before the configuration was read again.
     ports: Vec<u16>,
+}
+
+impl RelayParts {
+    fn new(account: Account, scratch: PathBuf, listeners: Vec<Listener>) -> Self {
+        let ports = listeners.iter().map(|listener| listener.address.port()).collect();
+        RelayParts { account, scratch, listeners, ports }
+    }
 }
 
 struct Monitor {
@@ -210,26 +256,71 @@ struct Monitor {
     source: String,
     config_path: Option<PathBuf>,
     listen_is_fixed: bool,
+    /// The listeners are the service manager's.
+    activated: bool,
+    /// Audit lines also go to standard error.
+    stderr: bool,
+    /// For another version of this program.
+    arguments: Vec<OsString>,
+    pid_file: Option<PidFile>,
     shared: OwnedFd,
     descriptors: DescriptorLimit,
     log: Log,
     poll: Poll,
     signals: SignalFd,
     parts: RelayParts,
-    relay: Option<(Process, RelayLink)>,
-    relay_again: Option<Instant>,
+    /// The relay that serves.
+    relay: Option<RelayProcess>,
     /// Not all that the relay said has been heard.
     relay_has_more: bool,
-    /// The ids of this relay's connections: from the first it may use to behind the
-    /// highest that a session was asked for.
-    relay_ids: Range<u64>,
-    /// Processes that close the records of sessions that could not.
-    clerks: Vec<Process>,
+    /// The relay that takes over when it is ready.
+    next: Option<RelayProcess>,
+    /// The ids of the next relay's connections begin there.
+    next_ids: u64,
+    /// The relay hands back what it knows.
+    handing: Option<Handing>,
+    /// What the next relay is to have of the one before.
+    estate: Estate,
+    /// What the relay still has to be told before it serves.
+    steps: VecDeque<Step>,
+    /// The relay is to be replaced again as soon as it serves.
+    replace_again: bool,
+    /// When a relay is to be started.
+    relay_again: Option<Instant>,
+    /// How many relays in a row have ended at once.
+    failures: u32,
+    /// The service manager is to be told when the relay serves.
+    announce: bool,
+    /// The executable on disk is to take this process over.
+    upgrade: Upgrade,
+    /// Processes of which nothing is expected but their end.
+    helpers: Vec<(Process, Helper)>,
     sessions: HashMap<ConnectionId, Session>,
     /// There is one connection, accepted by a superserver, and no other comes.
     only_connection: bool,
-    /// Set while stopping: why, and until when.
-    stopping: Option<(String, Instant)>,
+    /// That connection, until a relay has it.
+    only_client: Option<(Greeting, OwnedFd)>,
+    /// No more clients are let in, and the daemon ends.
+    leaving: Option<Leaving>,
+}
+
+/// The daemon ends.
+#[derive(Debug)]
+struct Leaving {
+    cause: String,
+    /// Until then all sessions have to be gone; `None`: they may last as long as they do.
+    stop: Option<Instant>,
+    /// When the last session had gone.
+    empty: Option<Instant>,
+}
+
+/// What a process is for of which nothing is expected but its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Helper {
+    /// It closes the records of a session whose process could not.
+    Records,
+    /// A relay that has handed everything over.
+    Relay,
 }
 
 /// What a token of the event loop stands for.
@@ -238,10 +329,16 @@ enum Watched {
     Signals,
     RelayLink,
     RelayProcess,
-    Clerk,
+    NextLink,
+    NextProcess,
+    Helper,
+    Rehearsal,
     SessionLink(ConnectionId),
     SessionProcess(ConnectionId),
 }
+
+/// The first sessions' tokens leave room for those of the others.
+const FIRST: usize = 4;
 
 impl Watched {
     fn token(self) -> Token {
@@ -250,19 +347,25 @@ impl Watched {
             Watched::Signals => 0,
             Watched::RelayLink => 1,
             Watched::RelayProcess => 2,
-            Watched::Clerk => 3,
-            Watched::SessionLink(session) => (id(session) + 1) << 1,
-            Watched::SessionProcess(session) => (id(session) + 1) << 1 | 1,
+            Watched::NextLink => 3,
+            Watched::NextProcess => 4,
+            Watched::Helper => 5,
+            Watched::Rehearsal => 6,
+            Watched::SessionLink(session) => (id(session) + FIRST) << 1,
+            Watched::SessionProcess(session) => (id(session) + FIRST) << 1 | 1,
         })
     }
 
     fn of(token: Token) -> Watched {
-        let id = ConnectionId((token.0 >> 1).saturating_sub(1) as u64);
+        let id = ConnectionId((token.0 >> 1).saturating_sub(FIRST) as u64);
         match token.0 {
             0 => Watched::Signals,
             1 => Watched::RelayLink,
             2 => Watched::RelayProcess,
-            3 => Watched::Clerk,
+            3 => Watched::NextLink,
+            4 => Watched::NextProcess,
+            5 => Watched::Helper,
+            6 => Watched::Rehearsal,
             odd if odd & 1 == 1 => Watched::SessionProcess(id),
             _ => Watched::SessionLink(id),
         }

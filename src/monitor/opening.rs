@@ -44,7 +44,7 @@ impl Monitor {
         let client = client.ok_or_else(|| no_client("no descriptor for the client".to_owned()))?;
         let peer = socket::peer(client.as_fd())
             .map_err(|error| no_client(format!("the client has gone before its session began: {error}")))?;
-        if self.stopping.is_some() {
+        if self.stop_time().is_some() {
             return Err(Refusal::of(peer, "Try again", "the daemon stops"));
         }
         self.permit(&client, peer, &fields)?;
@@ -73,6 +73,7 @@ impl Monitor {
             tty: pty.name,
             process,
             link,
+            before: socket::traffic(client.as_fd()),
             ends: Some((pty.leader, client)),
             stage: Stage::LoggingIn { reported: false },
             deadline: Some(now + self.config.limits.login + KILL_GRACE),

@@ -1,64 +1,25 @@
-//! The monitor's side of the relay: starting it, answering its requests, and what
-//! becomes of one that misbehaves or dies.
+//! The monitor's side of the relay: answering its requests, and what becomes of one
+//! that misbehaves.
 
 use super::*;
-use crate::ipc::Services;
-use crate::sys::process::End;
 
 /// Messages taken from the relay in one turn.
 const MESSAGES: usize = 256;
-/// The most connections of one relay. Tokens are made of ids, so they must not wrap
-/// even after more relays than there will ever be.
-const RELAY_IDS: u64 = 1 << 40;
+/// The most sockets without a session that a relay hands back.
+const MOST_CARRIED: usize = 64 * 1024;
 
 impl Monitor {
-    pub(super) fn start_relay(&mut self) -> io::Result<()> {
-        let (ours, theirs) = Channel::pair()?;
-        let process = Process::start_role(RELAY_ROLE, theirs)?;
-        match self.set_up_relay(&process, RelayLink::new(ours)) {
-            Ok(link) => {
-                self.relay = Some((process, link));
-                Ok(())
-            }
-            Err(error) => {
-                process.end();
-                Err(error)
-            }
-        }
-    }
-
-    fn set_up_relay(&mut self, process: &Process, mut link: RelayLink) -> io::Result<RelayLink> {
-        link.set_nonblocking()?;
-        self.relay_ids.start = self.relay_ids.end;
-        let setup = RelaySetup {
-            scratch: self.parts.scratch.clone(),
-            uid: self.parts.account.uid,
-            gid: self.parts.account.gid,
-            first_id: self.relay_ids.start,
-            limits: (&self.config.limits).into(),
-            doors: self.parts.listeners.iter().map(|listener| listener.via).collect(),
-            services: Services { names: self.config.tcpmux.services.clone(), help: self.config.tcpmux.help },
-        };
-        let sockets = self.parts.listeners.iter().map(|listener| listener.socket.try_clone());
-        link.send(&ToRelay::Setup(setup), sockets.collect::<Result<Vec<_>, _>>()?)?;
-        let registry = self.poll.registry();
-        let both = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut SourceFd(&link.as_raw_fd()), Watched::RelayLink.token(), both)?;
-        let token = Watched::RelayProcess.token();
-        registry.register(&mut SourceFd(&process.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(link)
-    }
-
     pub(super) fn hear_relay(&mut self, now: Instant) {
-        if let Some((_, link)) = &mut self.relay
-            && let Err(error) = link.flush()
+        if let Some(relay) = &mut self.relay
+            && let Err(error) = relay.link.flush()
             && !is_leaving(&error)
         {
             return self.end_relay("it does not read", now);
         }
+        self.take_steps(now);
         for _ in 0..MESSAGES {
-            let Some((_, link)) = &mut self.relay else { return };
-            match link.receive() {
+            let Some(relay) = self.relay.as_mut().filter(|relay| !relay.condemned) else { return };
+            match relay.link.receive() {
                 Ok(Incoming::Message(message, descriptors)) => {
                     if let Err(offence) = self.obey(message, descriptors, now) {
                         return self.end_relay(offence, now);
@@ -73,13 +34,14 @@ impl Monitor {
         self.relay_has_more = true;
     }
 
-    pub(super) fn obey(
+    fn obey(
         &mut self,
         message: FromRelay,
         mut descriptors: Vec<OwnedFd>,
         now: Instant,
     ) -> Result<(), &'static str> {
         match message {
+            FromRelay::Ready => return Err("it was ready already"),
             FromRelay::Connection { peer, via } => self.log.write(&Event::Connection { peer, via }, now),
             FromRelay::Refused { peer, reason } => {
                 self.log.write(&Event::Refused { peer, reason, count: 1 }, now);
@@ -88,106 +50,90 @@ impl Monitor {
                 if self.sessions.contains_key(&id) {
                     return Err("it asked for the same session twice");
                 }
-                // A relay counts from where it was told to; far from there it made the id up.
-                if !(self.relay_ids.start..self.relay_ids.start + RELAY_IDS).contains(&id.0) {
+                if !self.relay.as_mut().is_some_and(|relay| relay.may_open(id)) {
                     return Err("it made up an id");
                 }
-                self.relay_ids.end = self.relay_ids.end.max(id.0 + 1);
                 match self.open_session(descriptors.pop(), fields, now) {
                     Ok((session, leader)) => self.enter(id, session, leader, now),
                     Err(refusal) => {
                         let peer = refusal.peer.unwrap_or(peer);
                         self.log.write(&Event::Refused { peer, reason: refusal.reason, count: 1 }, now);
-                        self.tell_relay(&ToRelay::Refused(id, refusal.message), Vec::new());
+                        self.refuse(id, refusal.message);
                     }
                 }
             }
             FromRelay::Closed { id, cause, bytes_in, bytes_out } => {
                 self.note_cause(id, cause, now);
-                self.close_session(id, (bytes_in, bytes_out), now)
+                self.close_session(id, (bytes_in, bytes_out), now);
             }
+            FromRelay::Carry(id) => {
+                if self.handing.is_none() || self.estate.carried.len() >= MOST_CARRIED {
+                    return Err("it handed back what nobody asked for");
+                }
+                if !self.relay.as_ref().is_some_and(|relay| relay.may_carry(id)) {
+                    return Err("it made up an id");
+                }
+                // None: we had no room for it, and the client is gone with it.
+                self.estate.carried.extend(descriptors.pop().map(|socket| (id, socket)));
+            }
+            FromRelay::HandedBack => return self.handed_back(now),
         }
         Ok(())
     }
 
-    pub(super) fn enter(&mut self, id: ConnectionId, session: Session, leader: OwnedFd, now: Instant) {
-        let registry = self.poll.registry();
-        let watched = registry
-            .register(
-                &mut SourceFd(&session.link.as_raw_fd()),
-                Watched::SessionLink(id).token(),
-                Interest::READABLE,
-            )
-            .and_then(|()| {
-                registry.register(
-                    &mut SourceFd(&session.process.as_raw_fd()),
-                    Watched::SessionProcess(id).token(),
-                    Interest::READABLE,
-                )
-            });
-        if let Err(error) = watched {
+    fn enter(&mut self, id: ConnectionId, session: Session, leader: OwnedFd, now: Instant) {
+        if let Err(error) = self.watch(id, &session) {
             let reason = format!("the session cannot be watched: {error}");
             self.log.write(&Event::Refused { peer: session.peer, reason, count: 1 }, now);
             session.process.end();
-            self.tell_relay(&ToRelay::Refused(id, "Try again".to_owned()), Vec::new());
+            self.refuse(id, "Try again".to_owned());
             return;
         }
         self.sessions.insert(id, session);
         self.tell_relay(&ToRelay::Opened(id), vec![leader]);
     }
 
+    /// Has the loop told of what a session's process says, and of its end.
+    pub(super) fn watch(&self, id: ConnectionId, session: &Session) -> io::Result<()> {
+        let registry = self.poll.registry();
+        let (link, process) = (session.link.as_raw_fd(), session.process.as_raw_fd());
+        registry.register(&mut SourceFd(&link), Watched::SessionLink(id).token(), Interest::READABLE)?;
+        registry.register(&mut SourceFd(&process), Watched::SessionProcess(id).token(), Interest::READABLE)
+    }
+
+    fn refuse(&mut self, id: ConnectionId, text: String) {
+        if self.handing.is_some() {
+            // Nothing else knows of it: the next relay is told.
+            self.estate.refusals.push((id, text));
+        } else {
+            self.tell_relay(&ToRelay::Refused(id, text), Vec::new());
+        }
+    }
+
+    /// Tells the relay that serves. One that hands back listens to nothing any more, and
+    /// the next one is told of everything that stands in the table.
     pub(super) fn tell_relay(&mut self, message: &ToRelay, descriptors: Vec<OwnedFd>) {
-        if let Some((process, link)) = &mut self.relay
-            && let Err(error) = link.send(message, descriptors)
+        if let Some(relay) = &mut self.relay
+            && self.handing.is_none()
+            && let Err(error) = relay.link.send(message, descriptors)
             && !is_leaving(&error)
         {
             // As good as dead: its process descriptor brings the rest about.
-            process.kill();
+            relay.process.kill();
         }
     }
 
     pub(super) fn end_relay(&mut self, offence: &str, now: Instant) {
-        if let Some((process, _)) = &self.relay {
-            self.log.write(&Event::Warning { text: format!("the relay is ended: {offence}") }, now);
-            process.kill();
-        }
-    }
-
-    /// The relay has ended. Its sessions end with it; another one takes its place.
-    pub(super) fn bury_relay(&mut self, now: Instant) {
-        // What it said last is heard first.
-        self.hear_relay(now);
-        while std::mem::take(&mut self.relay_has_more) {
-            self.hear_relay(now);
-        }
-        let Some((process, link)) = &self.relay else { return };
-        let Ok(Some(end)) = process.try_wait() else { return };
-        let registry = self.poll.registry();
-        let _ = registry.deregister(&mut SourceFd(&link.as_raw_fd()));
-        let _ = registry.deregister(&mut SourceFd(&process.as_raw_fd()));
-        self.relay = None;
-        self.relay_has_more = false;
-        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.close_session(id, (0, 0), now);
-        }
-        if self.only_connection {
-            if end != End::Exited(0) {
-                let text = format!("the relay ended ({end:?}) before its connection was over");
-                self.log.write(&Event::Warning { text }, now);
-            }
-            // Its one connection is closed, in order or not; the session has its time.
-            self.stopping.get_or_insert(("the connection is closed".to_owned(), now + HANG_UP_GRACE));
-        }
-        if self.stopping.is_none() {
-            let text =
-                format!("the relay ended ({end:?}) and took its sessions with it; another one is started");
-            self.log.write(&Event::Warning { text }, now);
-            self.relay_again = Some(now + RELAY_PAUSE);
+        if let Some(relay) = &mut self.relay {
+            relay.process.kill();
+            // Nothing of what it has sent since counts.
+            relay.condemned = true;
+            self.warn(format!("the relay is ended: {offence}"), now);
         }
     }
 }
 
 /// Whether the relay has closed its end: it exits by itself, and how is its own word.
-fn is_leaving(error: &io::Error) -> bool {
+pub(super) fn is_leaving(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }

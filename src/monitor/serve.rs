@@ -2,50 +2,76 @@
 
 use super::session::Stage;
 use super::*;
-use crate::config::Source;
+
+/// What the monitor is told by signals.
+const SIGNALS: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 
 impl Monitor {
-    pub(super) fn new(options: Options, parts: RelayParts, log: Log) -> Result<Monitor, Error> {
-        Monitor::begin(options, parts, log).map_err(|error| Error(format!("cannot start: {error}")))
+    pub(super) fn new(
+        options: Options,
+        parts: RelayParts,
+        log: Log,
+        only_client: Option<(Greeting, OwnedFd)>,
+    ) -> Result<Monitor, Error> {
+        let listen = parts.listeners.iter().map(|listener| listener.address).collect();
+        let begun = Monitor::begin(options, parts, log, only_client).and_then(|mut monitor| {
+            let now = Instant::now();
+            if !monitor.only_connection {
+                let version = env!("CARGO_PKG_VERSION").to_owned();
+                monitor.log.write(&Event::Started { version, listen }, now);
+            }
+            monitor.start_relay(now)?;
+            Ok(monitor)
+        });
+        begun.map_err(|error| Error(format!("cannot start: {error}")))
     }
 
-    fn begin(options: Options, parts: RelayParts, log: Log) -> io::Result<Monitor> {
-        let Options { config, source, config_path, listen_is_fixed, .. } = options;
+    pub(super) fn begin(
+        options: Options,
+        parts: RelayParts,
+        log: Log,
+        only_client: Option<(Greeting, OwnedFd)>,
+    ) -> io::Result<Monitor> {
+        let Options { config, source, config_path, listen_is_fixed, stderr, arguments, .. } = options;
         let poll = Poll::new()?;
-        let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
-        let signals = process::receive_signals(&signals)?;
-        poll.registry().register(
-            &mut SourceFd(&signals.as_raw_fd()),
-            Watched::Signals.token(),
-            Interest::READABLE,
-        )?;
+        let signals = process::receive_signals(&SIGNALS)?;
+        let token = Watched::Signals.token();
+        poll.registry().register(&mut SourceFd(&signals.as_raw_fd()), token, Interest::READABLE)?;
         let shared = Shared { config: config.clone(), source: source.clone() }.store()?;
-        let descriptors = process::raise_descriptor_limit()?;
-        let (relay, relay_again, stopping) = (None, None, None);
-        let sessions = HashMap::new();
-        let (only_connection, relay_has_more, relay_ids, clerks) = (false, false, 1..1, Vec::new());
-        let mut monitor = Monitor {
+        Ok(Monitor {
             config,
             source,
             config_path,
             listen_is_fixed,
+            activated: false,
+            stderr,
+            arguments,
+            pid_file: None,
             shared,
-            descriptors,
+            descriptors: process::raise_descriptor_limit()?,
             log,
             poll,
             signals,
             parts,
-            relay,
-            relay_again,
-            sessions,
-            only_connection,
-            relay_has_more,
-            relay_ids,
-            clerks,
-            stopping,
-        };
-        monitor.start_relay()?;
-        Ok(monitor)
+            relay: None,
+            relay_has_more: false,
+            next: None,
+            next_ids: 1,
+            handing: None,
+            estate: Estate::default(),
+            steps: VecDeque::new(),
+            replace_again: false,
+            relay_again: None,
+            failures: 0,
+            announce: only_client.is_none(),
+            upgrade: Upgrade::new(),
+            helpers: Vec::new(),
+            sessions: HashMap::new(),
+            only_connection: only_client.is_some(),
+            only_client,
+            leaving: None,
+        })
     }
 
     /// Serves; returns why it ended.
@@ -56,11 +82,8 @@ impl Monitor {
     fn run(&mut self) -> io::Result<String> {
         let mut events = Events::with_capacity(256);
         loop {
-            if let Some((cause, latest)) = &self.stopping
-                && self.sessions.is_empty()
-                && (self.clerks.is_empty() || *latest + CLERK_GRACE <= Instant::now())
-            {
-                return Ok(cause.clone());
+            if let Some(cause) = self.farewell(Instant::now()) {
+                return Ok(cause);
             }
             match self.poll.poll(&mut events, self.patience()) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -75,7 +98,10 @@ impl Monitor {
                     Watched::Signals => self.hear_signals(now),
                     Watched::RelayLink => self.hear_relay(now),
                     Watched::RelayProcess => self.bury_relay(now),
-                    Watched::Clerk => self.bury_clerks(now),
+                    Watched::NextLink => self.hear_next(now),
+                    Watched::NextProcess => self.bury_next(now),
+                    Watched::Helper => self.bury_helpers(now),
+                    Watched::Rehearsal => self.hear_rehearsal(now),
                     Watched::SessionLink(id) => self.hear_session(id, now),
                     Watched::SessionProcess(id) => self.bury_session(id, now),
                 }
@@ -89,13 +115,7 @@ impl Monitor {
             return Some(Duration::ZERO);
         }
         let sessions = self.sessions.values().filter_map(|session| session.deadline);
-        let others = [
-            self.log.retry_at(),
-            self.relay_again,
-            self.stopping
-                .as_ref()
-                .map(|(_, time)| if self.sessions.is_empty() { *time + CLERK_GRACE } else { *time }),
-        ];
+        let others = [self.log.retry_at(), self.succession_due(), self.rehearsal_due(), self.farewell_due()];
         let next = sessions.chain(others.into_iter().flatten()).min()?;
         // One more millisecond: poll rounds down, and would find nothing due.
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
@@ -105,14 +125,13 @@ impl Monitor {
         if self.log.retry_at().is_some_and(|time| time <= now) {
             self.log.retry(now);
         }
-        if self.relay_again.is_some_and(|time| time <= now) {
-            self.relay_again = None;
-            if let Err(error) = self.start_relay() {
-                let text = format!("no relay can be started: {error}; trying again");
-                self.log.write(&Event::Warning { text }, now);
-                self.relay_again = Some(now + RELAY_PAUSE * 5);
-            }
-        }
+        self.expire_succession(now);
+        self.expire_rehearsal(now);
+        self.expire_sessions(now);
+        self.expire_stop(now);
+    }
+
+    fn expire_sessions(&mut self, now: Instant) {
         for session in self.sessions.values_mut() {
             if session.deadline.is_some_and(|time| time <= now) {
                 session.deadline = None;
@@ -124,15 +143,6 @@ impl Monitor {
                 }
             }
         }
-        if let Some((_, latest)) = &self.stopping
-            && *latest <= now
-        {
-            // The relay cannot report any more; what it would say is unknown.
-            for id in self.sessions.keys().copied().collect::<Vec<_>>() {
-                self.close_session(id, (0, 0), now);
-                self.end_process(id, now);
-            }
-        }
     }
 
     fn hear_signals(&mut self, now: Instant) {
@@ -140,73 +150,18 @@ impl Monitor {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             match Signal::try_from(number) {
                 // A single connection keeps what it began with, flags and all.
-                Ok(Signal::SIGHUP) if self.only_connection || self.stopping.is_some() => {}
+                Ok(Signal::SIGHUP | Signal::SIGUSR1 | Signal::SIGUSR2)
+                    if self.only_connection || self.stop_time().is_some() => {}
                 Ok(Signal::SIGHUP) => self.reload(now),
+                Ok(Signal::SIGUSR1) => self.drain(now),
+                Ok(Signal::SIGUSR2) => self.rehearse(now),
                 Ok(signal) => self.stop(signal.as_str(), now),
                 Err(_) => {}
             }
         }
     }
 
-    /// Reads the configuration again. A bad one changes nothing.
-    fn reload(&mut self, now: Instant) {
-        service::reloading();
-        let event = match self.read_again(now) {
-            Ok(source) => {
-                let limits = ToRelay::Limits((&self.config.limits).into());
-                self.tell_relay(&limits, Vec::new());
-                Event::ConfigRead { path: source }
-            }
-            Err(error) => Event::ConfigRefused { path: self.source.clone(), error },
-        };
-        self.log.write(&event, now);
-        service::ready(&self.parts.listeners);
-    }
-
-    fn read_again(&mut self, now: Instant) -> Result<String, String> {
-        let loaded = config::load_default_or(self.config_path.as_deref());
-        let (mut config, source) = loaded.map_err(|error| error.to_string())?;
-        if source == Source::BuiltIn && self.source != source.to_string() {
-            // Its rules would silently be gone.
-            return Err("the file is not there any more".to_owned());
-        }
-        let source = source.to_string();
-        let (service, warning) = pam_service(&config.login.pam_service).map_err(|error| error.to_string())?;
-        config.login.pam_service = service;
-        // The sockets are open and the relay has its account.
-        let fixed = |config: &Config| (config.user.clone(), config.control.clone(), config.tcpmux.clone());
-        let facility = config.audit.facility != self.config.audit.facility;
-        if (config.listen != self.config.listen && !self.listen_is_fixed)
-            || fixed(&config) != fixed(&self.config)
-            || facility
-        {
-            let text =
-                "changes of listen, user, control, [tcpmux] and audit.facility count from the next start on";
-            let text = text.to_owned();
-            self.log.write(&Event::Warning { text }, now);
-        }
-        config.listen.clone_from(&self.config.listen);
-        (config.user, config.control, config.tcpmux) = fixed(&self.config);
-        let shared = Shared { config: config.clone(), source: source.clone() };
-        self.shared = shared.store().map_err(|error| error.to_string())?;
-        self.config = config;
-        self.source.clone_from(&source);
-        if let Some(text) = warning {
-            self.log.write(&Event::Warning { text }, now);
-        }
-        Ok(source)
-    }
-
-    fn stop(&mut self, cause: &str, now: Instant) {
-        if self.stopping.is_some() {
-            return;
-        }
-        service::stopping(cause);
-        self.stopping = Some((cause.to_owned(), now + STOP_GRACE));
-        self.parts.listeners.clear();
-        self.tell_relay(&ToRelay::Stop, Vec::new());
-        for session in self.sessions.values_mut() {
-            let _ = session.link.send(&ToSession::HangUp, Vec::new());
-        }
+    pub(super) fn warn(&mut self, text: String, now: Instant) {
+        self.log.write(&Event::Warning { text }, now);
     }
 }

@@ -38,6 +38,11 @@ pub(super) fn reloading() {
     }
 }
 
+/// It lets nobody in any more, and ends with its last session.
+pub(super) fn draining(sessions: usize) {
+    tell(&[NotifyState::Status(&format!("draining: {sessions} sessions are left"))]);
+}
+
 /// It ends, because of that.
 pub(super) fn stopping(cause: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(&format!("stopping: {cause}"))]);

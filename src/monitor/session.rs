@@ -9,6 +9,7 @@ use crate::audit::event::{Event, LoginEvent, SessionEnd};
 use crate::config::Records;
 use crate::ipc::{OpenRecords, SessionLink};
 use crate::sys::process::{End, Process};
+use crate::sys::socket::Traffic;
 
 /// One row of the monitor's table.
 ///
@@ -23,6 +24,8 @@ pub(super) struct Session {
     /// The monitor's own descriptors of the PTY's leader and the client's socket.
     /// The kernel hangs the terminal up when the last leader closes.
     pub(super) ends: Option<(OwnedFd, OwnedFd)>,
+    /// What the client's connection had moved before the session.
+    pub(super) before: Traffic,
     pub(super) stage: Stage,
     /// When the process is killed unless it has come further.
     pub(super) deadline: Option<Instant>,

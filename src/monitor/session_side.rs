@@ -5,7 +5,6 @@ use super::session::Stage;
 use super::*;
 use crate::audit::event::LoginEvent;
 use crate::ipc::{CloseCause, OpenRecords, SessionLink};
-use crate::sys::process::End;
 
 impl Monitor {
     pub(super) fn hear_session(&mut self, id: ConnectionId, now: Instant) {
@@ -45,6 +44,7 @@ impl Monitor {
         let text = match cause {
             CloseCause::Ended | CloseCause::ClientLeft => return,
             CloseCause::Idle => "nothing came or went for the idle time: hung up".to_owned(),
+            CloseCause::Shortage => "no descriptor or memory was left for it: hung up".to_owned(),
             CloseCause::Stuck => "the client did not take the last output: given up".to_owned(),
         };
         let event = LoginEvent::Trouble { user: user.clone(), text };
@@ -75,7 +75,6 @@ impl Monitor {
         let Ok(Some(end)) = session.process.try_wait() else { return };
         session.ended = Some((now, end));
         session.deadline = None;
-        session.ends = None;
         let left = session.open_records(self.config.audit.records);
         let whose = (session.peer, session.tty.clone());
         let registry = self.poll.registry();
@@ -96,13 +95,7 @@ impl Monitor {
     fn close_records(&mut self, left: OpenRecords, now: Instant) {
         let started = Channel::pair().and_then(|(ours, theirs)| {
             let process = Process::start_role(SESSION_ROLE, theirs)?;
-            let token = Watched::Clerk.token();
-            let told =
-                SessionLink::new(ours).send(&ToSession::CloseRecords(left), Vec::new()).and_then(|()| {
-                    let registry = self.poll.registry();
-                    registry.register(&mut SourceFd(&process.as_raw_fd()), token, Interest::READABLE)
-                });
-            match told {
+            match SessionLink::new(ours).send(&ToSession::CloseRecords(left), Vec::new()) {
                 Ok(()) => Ok(process),
                 Err(error) => {
                     process.end();
@@ -111,26 +104,10 @@ impl Monitor {
             }
         });
         match started {
-            Ok(process) => self.clerks.push(process),
+            Ok(process) => self.await_end(process, Helper::Records),
             Err(error) => {
                 let text = format!("the records of a session stay open: {error}");
                 self.log.write(&Event::Warning { text }, now);
-            }
-        }
-    }
-
-    pub(super) fn bury_clerks(&mut self, now: Instant) {
-        let registry = self.poll.registry();
-        for clerk in std::mem::take(&mut self.clerks) {
-            match clerk.try_wait() {
-                Ok(None) => self.clerks.push(clerk),
-                outcome => {
-                    let _ = registry.deregister(&mut SourceFd(&clerk.as_raw_fd()));
-                    if !matches!(outcome, Ok(Some(End::Exited(0)))) {
-                        let text = format!("the records of a session may stay open: {outcome:?}");
-                        self.log.write(&Event::Warning { text }, now);
-                    }
-                }
             }
         }
     }

@@ -37,8 +37,9 @@ impl From<HostError> for Error {
     }
 }
 
-/// Opens all listeners, or says of each that cannot be opened why.
-pub(super) fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
+/// Opens all listeners but those that are open already, or says of each that cannot be
+/// opened why.
+pub(super) fn listen(config: &Config, open: &[Listener]) -> Result<Vec<Listener>, Error> {
     let tcpmux = if config.tcpmux.enabled { config.tcpmux.listen.as_slice() } else { &[] };
     let doors = config.listen.iter().map(|address| (*address, Via::Rlogin));
     let doors: Vec<_> = doors.chain(tcpmux.iter().map(|address| (*address, Via::Tcpmux))).collect();
@@ -46,7 +47,12 @@ pub(super) fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
     let mut failures = Vec::new();
     let addresses: Vec<SocketAddr> = doors.iter().map(|(address, _)| *address).collect();
     for (address, via) in doors {
-        match socket::listen(address, host::is_alone(address, &addresses)) {
+        let same = open.iter().find(|listener| listener.address == address);
+        let opened = match same {
+            Some(listener) => listener.socket.try_clone(),
+            None => socket::listen(address, host::is_alone(address, &addresses)),
+        };
+        match opened {
             Ok(socket) => listeners.push(Listener { socket, via, address }),
             Err(error) => failures.push(format!("cannot listen on {address}: {error}")),
         }
@@ -100,6 +106,15 @@ pub(super) fn detach(pid_file: Option<&Path>) -> Result<Option<PidFile>, Error> 
 pub(super) struct PidFile(PathBuf);
 
 impl PidFile {
+    /// One that this process wrote before it executed this image.
+    pub(super) fn adopt(path: PathBuf) -> PidFile {
+        PidFile(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Opens the file under another name: it is never written through a link that
     /// somebody left there, and is there only when it is whole.
     fn draft(path: &Path) -> Result<(&Path, File), Error> {

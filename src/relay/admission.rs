@@ -60,6 +60,12 @@ impl Admission {
         Ok(())
     }
 
+    /// Counts a connection in that another relay had admitted, whatever the limits are now.
+    pub fn resume(&mut self, source: Source) {
+        *self.sources.entry(source).or_insert(0) += 1;
+        self.live += 1;
+    }
+
     /// Counts a connection out that was counted in.
     pub fn leave(&mut self, source: Source) {
         if let Some(count) = self.sources.get_mut(&source) {

@@ -34,6 +34,13 @@ impl<C: Client> ClientSide<C> {
         }
     }
 
+    /// Goes on for another process: it had sent so much, and this has to follow.
+    pub(super) fn resume(io: C, bytes_out: u64, outgoing: &[u8]) -> Self {
+        let mut client = ClientSide { bytes_out, ..ClientSide::new(io) };
+        client.outgoing.push(outgoing);
+        client
+    }
+
     /// Reads once; `None` when there is nothing now.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         if !self.readable {

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use super::client_side::ClientSide;
 use super::ends::{Client, Terminal};
 use super::live::{Fate, Live, Scratch};
-use crate::ipc::{CloseCause, Services};
+use super::state::{ConnectionState, PhaseState, ahead, left};
+use crate::ipc::{CloseCause, Services, Traffic};
 use crate::wire::handshake::{self, Handshake, Progress};
 use crate::wire::{answer, tcpmux};
 
@@ -118,6 +119,91 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             Connection { client: ClientSide::new(client), phase, idle: Duration::ZERO, bytes_in: 0 };
         connection.client.outgoing.push(answer);
         connection
+    }
+
+    /// A session whose relay has died. The client was told that it is there.
+    pub fn recovered(client: C, terminal: T, traffic: Traffic, idle: Duration, now: Instant) -> Self {
+        let client = ClientSide::resume(client, traffic.bytes_out, b"");
+        let phase = Phase::Live(Box::new(Live::recovered(terminal, traffic, idle, now)));
+        Connection { client, phase, idle, bytes_in: 0 }
+    }
+
+    /// A client whose relay died before it was told of its session: [`Connection::opened`] comes next.
+    pub fn unanswered(client: C, idle: Duration, now: Instant) -> Self {
+        let phase = Phase::Opening(Vec::new(), now + OPENING);
+        Connection { client: ClientSide::new(client), phase, idle, bytes_in: 0 }
+    }
+
+    /// A connection that another relay has handed over. `None` when it was a session and its terminal is missing.
+    pub fn resume(
+        client: C,
+        terminal: Option<T>,
+        state: &ConnectionState,
+        services: &Rc<Services>,
+        idle: Duration,
+        now: Instant,
+    ) -> Option<Self> {
+        let mut client = ClientSide::resume(client, state.bytes_out, &state.outgoing);
+        (client.hung_up, client.sent_urgent) = (state.hung_up, state.sent_urgent);
+        let phase = match &state.phase {
+            PhaseState::Request { taken, left } => {
+                let mut decoder = tcpmux::Decoder::default();
+                // It was not decided then. If other services are offered now, the end of its line decides.
+                let _ = decoder.push(taken, services.offer());
+                Phase::Request(decoder, Rc::clone(services), ahead(*left, now))
+            }
+            PhaseState::Handshake { taken, left } => {
+                let mut decoder = Box::<handshake::Decoder>::default();
+                let _ = decoder.push(taken);
+                Phase::Handshake(decoder, ahead(*left, now))
+            }
+            PhaseState::Opening { early, left } => Phase::Opening(early.clone(), ahead(*left, now)),
+            PhaseState::Live(live) => {
+                Phase::Live(Box::new(Live::resume(terminal?, live, state.bytes_out, idle, now)))
+            }
+            PhaseState::Closing { told, heard, budget, left } => Phase::Closing {
+                told: *told,
+                heard: *heard,
+                budget: usize::try_from(*budget).unwrap_or(LINGER_BYTES).min(LINGER_BYTES),
+                latest: ahead(*left, now),
+            },
+        };
+        Some(Connection { client, phase, idle, bytes_in: state.bytes_in })
+    }
+
+    /// This connection as plain data, for [`Connection::resume`].
+    pub fn state(&self, now: Instant) -> ConnectionState {
+        let phase = match &self.phase {
+            Phase::Request(decoder, _, latest) => {
+                PhaseState::Request { taken: decoder.taken().to_vec(), left: left(*latest, now) }
+            }
+            Phase::Handshake(decoder, latest) => {
+                PhaseState::Handshake { taken: decoder.taken(), left: left(*latest, now) }
+            }
+            Phase::Opening(early, latest) => {
+                PhaseState::Opening { early: early.clone(), left: left(*latest, now) }
+            }
+            Phase::Live(live) => PhaseState::Live(Box::new(live.state(self.client.bytes_out, now))),
+            Phase::Closing { told, heard, budget, latest } => PhaseState::Closing {
+                told: *told,
+                heard: *heard,
+                budget: u32::try_from(*budget).unwrap_or(u32::MAX),
+                left: left(*latest, now),
+            },
+        };
+        ConnectionState {
+            phase,
+            outgoing: self.client.outgoing.front().to_vec(),
+            bytes_in: self.bytes_in,
+            bytes_out: self.client.bytes_out,
+            hung_up: self.client.hung_up,
+            sent_urgent: self.client.sent_urgent,
+        }
+    }
+
+    /// Whether a session is made: the client may wait for the word of it.
+    pub fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::Opening(..))
     }
 
     /// Says something before the handshake.

@@ -73,7 +73,7 @@ impl Relay {
         let connection = match (admitted, via) {
             (Err(_), _) => {
                 self.refused += 1;
-                let answer = if via == Via::Tcpmux && !self.adopted {
+                let answer = if via == Via::Tcpmux && !self.single {
                     tcpmux::BUSY.to_vec()
                 } else {
                     answer::refusal("Try again", true)
@@ -81,7 +81,7 @@ impl Relay {
                 Connection::refused(client, &answer, now)
             }
             // From a superserver it comes with its request answered.
-            (Ok(()), Via::Tcpmux) if !self.adopted => {
+            (Ok(()), Via::Tcpmux) if !self.single => {
                 Connection::multiplexed(client, &self.services, handshake, idle, now)
             }
             (Ok(()), Via::Rlogin | Via::Tcpmux | Via::Inetd) => Connection::new(client, handshake, idle, now),

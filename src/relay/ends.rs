@@ -14,6 +14,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::sys::pty::{self, Leader, Packet};
 use crate::sys::socket;
+use crate::wire::urgent::FlowControl;
 use crate::wire::window::WindowSize;
 
 /// The client's end. All calls return at once, with `WouldBlock` where they
@@ -55,6 +56,8 @@ pub trait Terminal {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Sets the window size.
     fn resize(&mut self, size: WindowSize);
+    /// Who handles ^S and ^Q, as the terminal is set now.
+    fn flow_control(&self) -> FlowControl;
 }
 
 /// A client's socket that the event loop watches.
@@ -162,5 +165,9 @@ impl Terminal for WatchedTerminal {
         };
         // It fails when the terminal has hung up, and then nobody looks at its size.
         let _ = pty::resize(self.leader.as_fd(), &size);
+    }
+
+    fn flow_control(&self) -> FlowControl {
+        if self.leader.handles_flow_control() { FlowControl::Client } else { FlowControl::Program }
     }
 }

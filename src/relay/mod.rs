@@ -11,9 +11,11 @@ mod client_side;
 pub mod connection;
 mod door;
 pub mod ends;
+mod hand_over;
 mod live;
 mod orders;
 mod queue;
+pub mod state;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
@@ -32,7 +34,7 @@ use nix::unistd::{Gid, Uid};
 use crate::audit::event::Via;
 use crate::ipc::{
     CloseCause, ConnectionId, FromRelay, Greeting, HandshakeFields, Incoming, RelayEnd, RelayLimits,
-    RelaySetup, Services, ToRelay,
+    RelaySetup, Resumed, Services, ToRelay,
 };
 use crate::sys::channel::Channel;
 use crate::sys::pty::Leader;
@@ -43,7 +45,8 @@ use admission::{Admission, Source};
 use connection::{Connection, Outcome, Ready};
 use ends::{WatchedClient, WatchedTerminal};
 pub use live::Scratch;
-use orders::{ask_for_session, report_closed};
+use orders::{Hearing, ask_for_session, report_closed};
+use state::EntryState;
 
 /// Runs the relay until the monitor ends it.
 ///
@@ -55,12 +58,13 @@ pub fn run(channel: Channel) -> io::Result<()> {
     // terminal must not take the relay before the sessions are closed.
     process::raise_descriptor_limit()?;
     let mut link = RelayEnd::new(channel);
-    let Incoming::Message(ToRelay::Setup(setup), listeners) = link.receive()? else {
+    let Incoming::Message(ToRelay::Setup(setup), _) = link.receive()? else {
         return Err(io::Error::other("no set-up from the monitor"));
     };
     // Before the first byte of a stranger.
     sandbox::enter(&setup.scratch, Uid::from_raw(setup.uid), Gid::from_raw(setup.gid))?;
-    Relay::new(link, setup, listeners)?.serve()
+    link.send(&FromRelay::Ready, Vec::new())?;
+    Relay::new(link, setup)?.serve()
 }
 
 /// What a token of the event loop stands for.
@@ -125,8 +129,12 @@ struct Relay {
     services: Rc<Services>,
     listeners: Vec<Listener>,
     accept_again: Option<Instant>,
-    /// A superserver handed over the only connection there will be.
-    adopted: bool,
+    /// There is only one connection, and the relay ends with it.
+    single: bool,
+    /// No more clients come: the relay ends with its last connection.
+    leaving: bool,
+    /// What another relay has handed over and is not resumed yet.
+    inherited: HashMap<ConnectionId, EntryState>,
     connections: HashMap<ConnectionId, Entry>,
     admission: Admission,
     refused: usize,
@@ -137,21 +145,12 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(link: RelayEnd, setup: RelaySetup, listeners: Vec<OwnedFd>) -> io::Result<Relay> {
+    fn new(link: RelayEnd, setup: RelaySetup) -> io::Result<Relay> {
         let poll = Poll::new()?;
         let registry = Rc::new(poll.registry().try_clone()?);
         link.set_nonblocking()?;
-        if listeners.len() != setup.doors.len() {
-            return Err(io::Error::other("not all listeners arrived"));
-        }
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&link.as_raw_fd()), Watched::Monitor.token(), interest)?;
-        let mut watched = Vec::new();
-        for (index, (fd, via)) in listeners.into_iter().zip(setup.doors).enumerate() {
-            let mut socket = TcpListener::from_std(fd.into());
-            registry.register(&mut socket, Watched::Listener(index).token(), Interest::READABLE)?;
-            watched.push(Listener { socket, via, ready: true });
-        }
         Ok(Relay {
             poll,
             registry,
@@ -160,9 +159,11 @@ impl Relay {
             admission: Admission::new(setup.limits.sessions, setup.limits.per_source),
             limits: setup.limits,
             services: Rc::new(setup.services),
-            listeners: watched,
+            listeners: Vec::new(),
             accept_again: None,
-            adopted: false,
+            single: setup.single,
+            leaving: false,
+            inherited: HashMap::new(),
             connections: HashMap::new(),
             refused: 0,
             next_id: setup.first_id,
@@ -184,8 +185,9 @@ impl Relay {
                 self.note(event);
             }
             self.expire(now);
-            if !self.hear_monitor(now)? {
-                return Ok(());
+            match self.hear_monitor(now)? {
+                Hearing::GoOn => {}
+                Hearing::Leave => return Ok(()),
             }
             self.accept(now)?;
             // Those that are waiting now; who becomes ready meanwhile has the next round.
@@ -194,7 +196,7 @@ impl Relay {
                     self.turn(id, now)?;
                 }
             }
-            if self.adopted && self.connections.is_empty() {
+            if self.leaving && self.connections.is_empty() {
                 return Ok(());
             }
         }

@@ -5,36 +5,45 @@ use super::*;
 /// Messages taken from the monitor in one turn.
 const MESSAGES: usize = 64;
 
+/// What the monitor wants of the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hearing {
+    GoOn,
+    /// The monitor is gone, or another relay takes over.
+    Leave,
+}
+
 impl Relay {
-    /// Returns whether the monitor is still there.
-    pub(super) fn hear_monitor(&mut self, now: Instant) -> io::Result<bool> {
+    /// Does what the monitor says.
+    pub(super) fn hear_monitor(&mut self, now: Instant) -> io::Result<Hearing> {
         if !self.monitor_ready {
-            return Ok(true);
+            return Ok(Hearing::GoOn);
         }
         self.link.flush()?;
         for _ in 0..MESSAGES {
             match self.link.receive()? {
+                Incoming::Message(ToRelay::HandBack, descriptors) => {
+                    self.hand_back(descriptors, now)?;
+                    return Ok(Hearing::Leave);
+                }
                 Incoming::Message(message, descriptors) => self.obey(message, descriptors, now)?,
-                Incoming::Closed => return Ok(false),
+                Incoming::Closed => return Ok(Hearing::Leave),
                 Incoming::Nothing => {
                     self.monitor_ready = false;
                     break;
                 }
             }
         }
-        Ok(true)
+        Ok(Hearing::GoOn)
     }
 
-    pub(super) fn obey(
-        &mut self,
-        message: ToRelay,
-        mut descriptors: Vec<OwnedFd>,
-        now: Instant,
-    ) -> io::Result<()> {
+    fn obey(&mut self, message: ToRelay, mut descriptors: Vec<OwnedFd>, now: Instant) -> io::Result<()> {
         let id = match message {
-            ToRelay::Setup(_) => return Err(io::Error::other("set up twice")),
+            ToRelay::Setup(_) | ToRelay::HandBack => return Err(io::Error::other("set up twice")),
+            ToRelay::Inherit => return self.inherit(descriptors),
+            ToRelay::Resume(resumed) => return self.resume(resumed, descriptors, now),
+            ToRelay::Listen(doors) => return self.listen(descriptors, &doors),
             ToRelay::Adopt(greeting) => {
-                self.adopted = true;
                 let Some(client) = descriptors.pop() else { return Err(io::Error::other("no connection")) };
                 return self.adopt(client, greeting, now);
             }
@@ -43,9 +52,7 @@ impl Relay {
                 self.limits = limits;
                 return Ok(());
             }
-            ToRelay::Stop => {
-                return self.stop();
-            }
+            ToRelay::Stop => return self.stop(),
             ToRelay::Opened(id) | ToRelay::Refused(id, _) | ToRelay::Ended(id) => id,
         };
         // It may have gone while the message was on its way.
@@ -53,7 +60,7 @@ impl Relay {
         match message {
             ToRelay::Opened(_) => {
                 // None: we had no room for its descriptor.
-                let Some(leader) = descriptors.pop() else { return self.forget(id, CloseCause::Stuck) };
+                let Some(leader) = descriptors.pop() else { return self.forget(id, CloseCause::Shortage) };
                 let token = Watched::Terminal(id).token();
                 let opened = WatchedTerminal::new(Leader::new(leader), &self.registry, token)
                     .and_then(|terminal| entry.connection.opened(terminal, now));
@@ -66,13 +73,21 @@ impl Relay {
                 entry.connection.refuse(&text, now);
             }
             ToRelay::Ended(_) => entry.connection.session_ended(now),
-            ToRelay::Setup(_) | ToRelay::Adopt(_) | ToRelay::Limits(_) | ToRelay::Stop => {}
+            ToRelay::Setup(_)
+            | ToRelay::Inherit
+            | ToRelay::Resume(_)
+            | ToRelay::Listen(_)
+            | ToRelay::Adopt(_)
+            | ToRelay::HandBack
+            | ToRelay::Limits(_)
+            | ToRelay::Stop => {}
         }
         enqueue(&mut self.turns, id, entry);
         Ok(())
     }
 
     pub(super) fn adopt(&mut self, client: OwnedFd, greeting: Greeting, now: Instant) -> io::Result<()> {
+        self.leaving = true;
         socket::set_nonblocking(client.as_fd())?;
         // It may have gone already; then there is nothing to do, and the relay ends.
         let Ok(peer) = socket::peer(client.as_fd()) else { return Ok(()) };
@@ -88,11 +103,32 @@ impl Relay {
         Ok(())
     }
 
-    /// Accepts no more; who has no session yet gets none.
-    pub(super) fn stop(&mut self) -> io::Result<()> {
+    /// Serves these doors, and no others.
+    fn listen(&mut self, sockets: Vec<OwnedFd>, doors: &[Via]) -> io::Result<()> {
+        if sockets.len() != doors.len() {
+            return Err(io::Error::other("not all listeners arrived"));
+        }
+        self.close_doors();
+        // Nothing else can be resumed any more.
+        self.inherited = HashMap::new();
+        for (index, (fd, via)) in sockets.into_iter().zip(doors).enumerate() {
+            let mut socket = TcpListener::from_std(fd.into());
+            self.registry.register(&mut socket, Watched::Listener(index).token(), Interest::READABLE)?;
+            self.listeners.push(Listener { socket, via: *via, ready: true });
+        }
+        Ok(())
+    }
+
+    pub(super) fn close_doors(&mut self) {
         for mut listener in self.listeners.drain(..) {
             let _ = self.registry.deregister(&mut listener.socket);
         }
+    }
+
+    /// Accepts no more; who has no session yet gets none.
+    fn stop(&mut self) -> io::Result<()> {
+        self.close_doors();
+        self.leaving = true;
         let waiting = self.connections.iter().filter(|(_, entry)| !entry.connection.has_session());
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.forget(id, CloseCause::Ended)?;

@@ -14,10 +14,13 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// What stands in front.
+    /// All that is in it.
     pub(super) fn front(&self) -> &[u8] {
         &self.bytes[self.start..]
     }

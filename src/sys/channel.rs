@@ -66,6 +66,14 @@ impl Channel {
         super::socket::set_nonblocking(self.0.as_fd())
     }
 
+    /// Makes sends and receives wait.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn set_blocking(&self) -> io::Result<()> {
+        super::socket::set_blocking(self.0.as_fd())
+    }
+
     /// Sends one message whole.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! Files that exist in memory only, memfd_create(2): sealed when written, so that
-//! whoever is handed one reads what was meant.
+//! Files that exist in memory only, memfd_create(2). Those that are written here are
+//! sealed, so that whoever is handed one reads what was meant.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,6 +11,14 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 /// The longest file that is read back, in bytes.
 const MAX_LENGTH: u64 = 16 * 1024 * 1024;
+
+/// A new empty file, for somebody else to write to.
+///
+/// # Errors
+/// Out of memory or descriptors.
+pub fn create() -> io::Result<OwnedFd> {
+    Ok(memfd_create(c"rlogind", MFdFlags::MFD_CLOEXEC)?)
+}
 
 /// A new sealed file with this content.
 ///

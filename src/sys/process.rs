@@ -1,20 +1,23 @@
 //! Processes: starting a role of our own image, waiting, signals, limits.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, killpg, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve};
 
 use super::channel::Channel;
 
@@ -48,9 +51,17 @@ impl Process {
     /// # Errors
     /// Out of processes, descriptors or memory.
     pub fn start_role(role: &str, channel: Channel) -> io::Result<Process> {
-        let child = Command::new(OWN_IMAGE)
+        Process::start_image(Path::new(OWN_IMAGE), &[role.into()], channel)
+    }
+
+    /// Starts an executable as [`Process::start_role`] starts ours.
+    ///
+    /// # Errors
+    /// There is none, or as there.
+    pub fn start_image(image: &Path, arguments: &[OsString], channel: Channel) -> io::Result<Process> {
+        let child = Command::new(image)
             .arg0("rlogind")
-            .arg(role)
+            .args(arguments)
             .env_clear()
             // resolv.conf(5): a name server that is away must not eat up the login's time.
             .env("RES_OPTIONS", "timeout:2 attempts:2")
@@ -59,6 +70,12 @@ impl Process {
             .current_dir("/")
             .spawn()?;
         Process::adopt(&child)
+    }
+
+    /// A child that this process had before it executed another image.
+    #[must_use]
+    pub fn inherited(id: u32, pidfd: OwnedFd) -> Process {
+        Process { pid: Pid::from_raw(i32::try_from(id).unwrap_or(0)), pidfd }
     }
 
     /// A descriptor for a child that has not been waited for yet.
@@ -195,6 +212,54 @@ pub fn close_on_exec_all() {
     // SAFETY: three integers; it changes a flag of descriptors, and Rust's own
     // have that flag already. Kernels before 5.11 refuse, which changes nothing.
     unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+}
+
+/// Keeps a descriptor when this process executes another image.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn keep_on_exec(fd: BorrowedFd) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
+}
+
+/// Takes over a descriptor that this process had before it executed this image.
+///
+/// # Errors
+/// When there is none by that number, or it is one of the three standard ones.
+pub fn inherited_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= 2 {
+        return Err(Errno::EBADF.into());
+    }
+    // SAFETY: fcntl only reads its flags here; a number that is not open is an error.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    // SAFETY: it is open, and by the caller's word was left to us by the image before,
+    // which named it once; nothing of this image has opened or owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(fd)
+}
+
+/// Executes another image in this process, with the environment it has but for those
+/// `without`, and `with` in addition. Returns only if that fails.
+///
+/// Signals stay blocked: one that comes meanwhile waits for the new image.
+#[must_use]
+pub fn execute(image: &Path, arguments: &[OsString], without: &[&str], with: (&str, &str)) -> io::Error {
+    let run = || -> io::Result<()> {
+        let image = CString::new(image.as_os_str().as_bytes())?;
+        let arguments = std::iter::once(OsStr::new("rlogind")).chain(arguments.iter().map(AsRef::as_ref));
+        let arguments: Result<Vec<_>, _> = arguments.map(|word| CString::new(word.as_bytes())).collect();
+        let kept = std::env::vars_os()
+            .filter(|(name, _)| name.to_str().is_none_or(|name| name != with.0 && !without.contains(&name)));
+        let all = kept.chain([(with.0.into(), with.1.into())]);
+        let environment: Result<Vec<_>, _> = all
+            .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()))
+            .collect();
+        execve(&image, &arguments?, &environment?)?;
+        Ok(())
+    };
+    run().err().unwrap_or_else(|| io::ErrorKind::Other.into())
 }
 
 /// Makes the null device standard input.

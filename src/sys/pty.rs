@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::termios::{InputFlags, LocalFlags, SetArg, SpecialCharacterIndices, tcgetattr, tcsetattr};
 use nix::sys::uio::readv;
 
 /// A new pseudo-terminal.
@@ -99,6 +99,21 @@ impl Leader {
             length if status[0] == 0 => Ok(Packet::Data(length - 1)),
             _ => Ok(Packet::Status(status[0])),
         }
+    }
+
+    /// Whether the terminal itself handles ^S and ^Q, by the rule of the kernel's packet
+    /// mode: flow control is on, with these two characters.
+    #[must_use]
+    pub fn handles_flow_control(&self) -> bool {
+        const STOP: u8 = 0x13;
+        const START: u8 = 0x11;
+        // A terminal that has hung up handles nothing.
+        tcgetattr(&self.0).is_ok_and(|modes| {
+            let characters = &modes.control_chars;
+            modes.input_flags.contains(InputFlags::IXON)
+                && characters[SpecialCharacterIndices::VSTOP as usize] == STOP
+                && characters[SpecialCharacterIndices::VSTART as usize] == START
+        })
     }
 
     /// Writes as much as the terminal takes.

@@ -34,6 +34,16 @@ pub fn set_nonblocking(fd: BorrowedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes reads and writes on this descriptor wait.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn set_blocking(fd: BorrowedFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
 /// Opens a non-blocking listener. `alone` says that no IPv4 listener stands on
 /// the same port: then one on the IPv6 wildcard address takes IPv4 clients, too.
 ///
@@ -196,6 +206,52 @@ pub fn unacknowledged(socket: BorrowedFd) -> usize {
     let mut queued: libc::c_int = 0;
     // SAFETY: SIOCOUTQ (the same number as TIOCOUTQ, tcp(7)) writes one c_int.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+    if result == 0 { usize::try_from(queued).unwrap_or(0) } else { 0 }
+}
+
+/// What a connection has moved since it began, in bytes, as the kernel counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Read by this side.
+    pub read: u64,
+    /// Written by this side, whether or not it has reached the other one.
+    pub written: u64,
+}
+
+/// What a connection has moved; nothing when the kernel does not say.
+#[must_use]
+pub fn traffic(socket: BorrowedFd) -> Traffic {
+    // Linux's tcp_info from version 4.1 on is longer than the C library's: here as 64-bit numbers.
+    const BYTES_ACKED: usize = 15;
+    const BYTES_RECEIVED: usize = 16;
+    let mut info = [0_u64; BYTES_RECEIVED + 1];
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
+    // SAFETY: the pointer and the length describe `info`, which outlives the call and
+    // may hold any bits.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Traffic::default();
+    }
+    let queued = |count: usize| u64::try_from(count).unwrap_or(0);
+    Traffic {
+        read: info[BYTES_RECEIVED].saturating_sub(queued(unread(socket))),
+        written: info[BYTES_ACKED] + queued(unacknowledged(socket)),
+    }
+}
+
+/// Bytes in the kernel's receive queue; 0 when the kernel does not say.
+fn unread(socket: BorrowedFd) -> usize {
+    let mut queued: libc::c_int = 0;
+    // SAFETY: SIOCINQ (the same number as FIONREAD, tcp(7)) writes one c_int.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut queued) };
     if result == 0 { usize::try_from(queued).unwrap_or(0) } else { 0 }
 }
 

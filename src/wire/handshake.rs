@@ -278,6 +278,24 @@ impl Decoder {
         Ok(Progress::More)
     }
 
+    /// The bytes taken so far: another decoder that is given them is where this one is.
+    pub fn taken(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_HANDSHAKE));
+        let before: [&[u8]; 3] = [b"", &self.client_user, &self.server_user];
+        let (complete, begun): (usize, &[u8]) = match self.expecting {
+            Expecting::LeadingNul => (0, b""),
+            Expecting::ClientUser => (1, &self.client_user),
+            Expecting::ServerUser => (2, &self.server_user),
+            Expecting::Terminal => (3, &self.terminal),
+        };
+        for field in &before[..complete] {
+            bytes.extend_from_slice(field);
+            bytes.push(0);
+        }
+        bytes.extend_from_slice(begun);
+        bytes
+    }
+
     /// Takes one byte and says whether it was the last one.
     fn take(&mut self, byte: u8) -> Result<bool, Refusal> {
         match self.expecting {

@@ -2,7 +2,7 @@
 //!
 //! No I/O, no clock, no system call, and nothing of the rest of the program:
 //! whatever a stranger sends is understood here or refused here. Of other crates only `zeroize` is used, because a
-//! name may be a password.
+//! name may be a password, and `serde`, for the states that are handed to another process.
 #![forbid(unsafe_code)]
 
 pub mod answer;

@@ -109,6 +109,11 @@ impl Decoder {
         Ok(Progress::More)
     }
 
+    /// The bytes taken so far: another decoder that is given them is where this one is.
+    pub fn taken(&self) -> &[u8] {
+        &self.line
+    }
+
     fn decide(&self, consumed: usize, offer: Offer<'_>) -> Result<Progress, Refusal> {
         let name = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
         if offer.services.iter().any(|service| service.as_bytes().eq_ignore_ascii_case(name)) {

@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// The client throws away what it has received but not shown yet, up to the urgent mark.
 pub const FLUSH: u8 = 0x02;
 /// The client stops handling ^S and ^Q and sends them on ([`FlowControl::Program`]).
@@ -36,7 +38,7 @@ const LONGEST_LOOK: Duration = Duration::from_millis(10);
 const UNHURRIED_LOOK: Duration = Duration::from_millis(200);
 
 /// Who handles ^S and ^Q.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FlowControl {
     /// The client does, at once; so every session starts.
     Client,
@@ -72,17 +74,39 @@ impl Queue {
     }
 }
 
-/// How far the request for the window size is.
-#[derive(Debug, Clone, Copy)]
-enum Request {
-    /// To be sent from then on.
-    Due(Instant),
+/// How far the request for the window size is. `T` is a moment: an [`Instant`], or how long ago it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Request<T> {
+    /// To be sent [`WINDOW_DELAY`] after that.
+    Due(T),
     /// Sent once.
-    Sent(Instant),
+    Sent(T),
     /// Sent a second time.
-    SentAgain(Instant),
+    SentAgain(T),
     /// Answered, or no longer asked.
     Over,
+}
+
+impl<T> Request<T> {
+    fn map<U>(self, change: impl Fn(T) -> U) -> Request<U> {
+        match self {
+            Request::Due(time) => Request::Due(change(time)),
+            Request::Sent(time) => Request::Sent(change(time)),
+            Request::SentAgain(time) => Request::SentAgain(change(time)),
+            Request::Over => Request::Over,
+        }
+    }
+}
+
+/// A [`Pacer`] as plain data, to be handed to another process: times are how long ago they were.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    request: Request<Duration>,
+    last: Option<Duration>,
+    flush: Option<Duration>,
+    change: Option<Duration>,
+    wanted: FlowControl,
+    told: FlowControl,
 }
 
 /// A byte that waits to be sent.
@@ -101,7 +125,7 @@ struct Waiting {
 /// merged: flushes become one, the last flow control wins, and one that the client has already is not sent.
 #[derive(Debug)]
 pub struct Pacer {
-    request: Request,
+    request: Request<Instant>,
     /// When the last urgent byte was sent.
     last: Option<Instant>,
     /// Since when a flush is pending.
@@ -116,17 +140,46 @@ pub struct Pacer {
 impl Pacer {
     /// For a session that begins: the zero byte was written at `now`.
     pub fn new(now: Instant) -> Self {
-        Self::with(Request::Due(now + WINDOW_DELAY), None, FlowControl::Client)
+        let told = FlowControl::Client;
+        Self { request: Request::Due(now), last: None, flush: None, change: None, wanted: told, told }
     }
 
-    /// For a session that is taken over at `now`, well after its start, from somebody whose pacer said `told` (see
-    /// [`Pacer::told`]) and may have sent an urgent byte until now.
-    pub fn resume(told: FlowControl, now: Instant) -> Self {
-        Self::with(Request::Over, Some(now), told)
+    /// For a session that is taken over at `now` from somebody who can say nothing any more. The client is asked for
+    /// its window size again, and told about flow control whatever it may know.
+    pub fn recovered(wanted: FlowControl, now: Instant) -> Self {
+        let told = match wanted {
+            FlowControl::Client => FlowControl::Program,
+            FlowControl::Program => FlowControl::Client,
+        };
+        // An urgent byte may have been sent a moment ago.
+        Self { request: Request::Due(now), last: Some(now), flush: None, change: Some(now), wanted, told }
     }
 
-    fn with(request: Request, last: Option<Instant>, told: FlowControl) -> Self {
-        Self { request, last, flush: None, change: None, wanted: told, told }
+    /// This pacer as plain data.
+    pub fn state(&self, now: Instant) -> State {
+        let ago = |time: Instant| now.saturating_duration_since(time);
+        State {
+            request: self.request.map(ago),
+            last: self.last.map(ago),
+            flush: self.flush.map(ago),
+            change: self.change.map(ago),
+            wanted: self.wanted,
+            told: self.told,
+        }
+    }
+
+    /// The pacer that gave `state`, at `now`.
+    pub fn from_state(state: &State, now: Instant) -> Self {
+        // Before the system's clock began is as good as then.
+        let then = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
+        Self {
+            request: state.request.map(then),
+            last: state.last.map(then),
+            flush: state.flush.map(then),
+            change: state.change.map(then),
+            wanted: state.wanted,
+            told: state.told,
+        }
     }
 
     /// The terminal's output was flushed. The caller has thrown away what it had not sent yet.
@@ -213,11 +266,6 @@ impl Pacer {
         self.flush.is_some()
     }
 
-    /// What the client was last told about flow control.
-    pub fn told(&self) -> FlowControl {
-        self.told
-    }
-
     /// What goes first: what is due first, and at the same time the request, so that nothing can crowd it out. The
     /// second request, which is in no hurry, lets everything else pass.
     fn first_waiting(&self) -> Option<Waiting> {
@@ -232,7 +280,10 @@ impl Pacer {
 
     fn request_waiting(&self) -> Option<Waiting> {
         let (from, patience) = match self.request {
-            Request::Due(from) => (from, Some(from + WINDOW_PATIENCE)),
+            Request::Due(since) => {
+                let from = since + WINDOW_DELAY;
+                (from, Some(from + WINDOW_PATIENCE))
+            }
             // The first one may still be unread, by a client that reads nothing at all.
             Request::Sent(at) => (at + WINDOW_AGAIN, None),
             Request::SentAgain(_) | Request::Over => return None,
@@ -392,7 +443,7 @@ mod tests {
         pacer.flow_control(FlowControl::Program, now);
         assert_eq!(pacer.next(now, queue(0)), Next::Send(FLUSH | RAW));
         pacer.sent(FLUSH | RAW, now);
-        assert_eq!(pacer.told(), FlowControl::Program);
+        assert_eq!(pacer.told, FlowControl::Program);
         assert_eq!(pacer.next(now, queue(0)), Next::Idle);
         assert!(!pacer.holds_output(now));
         pacer.flow_control(FlowControl::Client, now);
@@ -401,7 +452,7 @@ mod tests {
         pacer.flush(now + ms(1));
         assert_eq!(pacer.next(now + GAP, queue(0)), Next::Send(FLUSH | COOKED));
         pacer.sent(FLUSH | COOKED, now + GAP);
-        assert_eq!(pacer.told(), FlowControl::Client);
+        assert_eq!(pacer.told, FlowControl::Client);
         assert_eq!(pacer.next(now + GAP, queue(0)), Next::Idle);
     }
 
@@ -435,14 +486,44 @@ mod tests {
     }
 
     #[test]
-    fn a_session_taken_over_does_not_ask_again() {
-        let now = Instant::now();
-        let mut pacer = Pacer::resume(FlowControl::Program, now);
-        assert_eq!(pacer.next(now, queue(0)), Next::Idle);
-        pacer.flow_control(FlowControl::Program, now);
-        assert_eq!(pacer.next(now, queue(0)), Next::Idle);
-        pacer.flow_control(FlowControl::Client, now);
-        assert_eq!(pacer.next(now, queue(0)), Next::At(now + GAP));
-        assert_eq!(pacer.next(now + GAP, queue(0)), Next::Send(COOKED));
+    fn a_pacer_taken_over_goes_on_where_it_was() {
+        let start = Instant::now();
+        let now = start + ms(700);
+        let flush_and_change = |pacer: &mut Pacer| {
+            pacer.flush(start + ms(690));
+            pacer.flow_control(FlowControl::Program, start + ms(695));
+        };
+        let mut asked = Pacer::new(start);
+        asked.sent(WINDOW, start + ms(30));
+        let mut urgent = settled().0;
+        flush_and_change(&mut urgent);
+        let mut busy = asked.state(now);
+        busy.flush = Some(ms(10));
+        for state in [Pacer::new(start).state(now), asked.state(now), urgent.state(now), busy] {
+            let later = now + ms(5000);
+            let taken = Pacer::from_state(&state, later);
+            assert_eq!(taken.state(later), state);
+            assert_eq!(taken.holds_output(later), Pacer::from_state(&state, now).holds_output(now));
+        }
+        // Asked once, it asks a second time only.
+        let mut taken = Pacer::from_state(&asked.state(now), now);
+        assert_eq!(taken.next(now, queue(0)), Next::At(start + ms(1030)));
+        taken.window_size_came();
+        assert_eq!(taken.next(now, queue(0)), Next::Idle);
+    }
+
+    #[test]
+    fn a_pacer_that_knows_nothing_asks_for_the_size_and_tells_of_flow_control() {
+        for (wanted, byte) in [(FlowControl::Client, COOKED), (FlowControl::Program, RAW)] {
+            let now = Instant::now();
+            let mut pacer = Pacer::recovered(wanted, now);
+            assert_eq!(pacer.next(now, queue(0)), Next::At(now + WINDOW_DELAY));
+            assert_eq!(pacer.next(now + ms(30), queue(0)), Next::Send(WINDOW));
+            pacer.sent(WINDOW, now + ms(30));
+            pacer.window_size_came();
+            assert_eq!(pacer.next(now + ms(50), queue(0)), Next::Send(byte));
+            pacer.sent(byte, now + ms(50));
+            assert_eq!(pacer.next(now + ms(5000), queue(0)), Next::Idle);
+        }
     }
 }

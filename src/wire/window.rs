@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// How long the beginning of `FF FF s s` waits for its next byte. Not long: somebody may have typed that `FF`
 /// and look for it on the screen.
 pub const HOLD: Duration = Duration::from_millis(80);
@@ -52,7 +54,7 @@ impl WindowSize {
 }
 
 /// A [`Decoder`] as plain data, to be handed to another process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The bytes held back, at most 11.
     pub held: Vec<u8>,

@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rlogind::ipc::CloseCause;
+use rlogind::ipc::{CloseCause, ConnectionId, Services};
 use rlogind::relay::Scratch;
 use rlogind::relay::connection::{Connection, Outcome, Ready, Turn};
+use rlogind::relay::state::{EntryState, RelayState};
 
 use crate::kernel::{FakeClient, FakeTerminal, Happening, Kernel};
 use crate::random::Random;
@@ -117,6 +118,10 @@ impl Run {
                     return self.seen;
                 }
                 self.check_times();
+                let often = self.script.hand_over;
+                if often > 0 && self.kernel().random.one_in(often) {
+                    self.hand_over();
+                }
             }
         }
         panic!("it does not come to an end");
@@ -314,6 +319,35 @@ impl Run {
         }
     }
 
+    /// Another relay goes on with the connection.
+    fn hand_over(&mut self) {
+        let now = self.start + self.now();
+        let entry = EntryState {
+            id: ConnectionId(1),
+            peer: ([127, 0, 0, 1], 1023).into(),
+            counted: true,
+            open: self.live,
+            connection: self.connection.state(now),
+        };
+        let bytes = RelayState { entries: vec![entry.clone()] }.to_bytes().unwrap();
+        let read = RelayState::from_bytes(&bytes).unwrap().entries.pop().unwrap();
+        assert_eq!(read, entry);
+        let client = FakeClient(Rc::clone(&self.kernel));
+        let terminal = self.live.then(|| FakeTerminal(Rc::clone(&self.kernel)));
+        let services = Rc::new(Services { names: Vec::new(), help: false });
+        let idle = self.script.idle;
+        self.connection =
+            Connection::resume(client, terminal, &read.connection, &services, idle, now).unwrap();
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.note(|| format!("--- handed over: {:?}", read.connection));
+        kernel.socket.wake();
+        kernel.pty.wake();
+        drop(kernel);
+        self.again = true;
+        self.idle_turns = 0;
+        self.seen.handed_over += 1;
+    }
+
     /// One turn, as the loop does it; true when the connection is gone.
     fn turn(&mut self, scratch: &mut Scratch, reason: Option<&'static str>) -> bool {
         let now = self.now();
@@ -442,6 +476,7 @@ impl Run {
                 self.seen.left += 1;
             }
             CloseCause::Idle => panic!("the connection is dropped instead of closed"),
+            CloseCause::Shortage => panic!("there is no shortage here"),
             CloseCause::Stuck if self.opening_since.is_some() && !kernel.judge.opened => {
                 assert!(self.opening_since.is_some_and(|since| now >= since + OPENING));
                 self.seen.stuck += 1;

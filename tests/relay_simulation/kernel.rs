@@ -307,4 +307,8 @@ impl Terminal for FakeTerminal {
         kernel.progress += 1;
         kernel.judge.resized(size);
     }
+
+    fn flow_control(&self) -> FlowControl {
+        self.0.borrow().pty.mode
+    }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Script {
     /// It ends in the middle of everything, not when all is said.
     pub(crate) early: bool,
     pub(crate) idle: Duration,
+    /// One turn in so many is followed by a hand-over to another relay; 0: none is.
+    pub(crate) hand_over: u64,
 }
 
 impl Script {
@@ -74,7 +76,11 @@ impl Script {
             _ => Duration::ZERO,
         };
         let answer_delay = random.micros(0, 300_000);
-        Script { opening, answer, answer_delay, ending, early: random.one_in(2), idle }
+        let hand_over = match random.next() % 4 {
+            0 => 3 + random.next() % 40,
+            _ => 0,
+        };
+        Script { opening, answer, answer_delay, ending, early: random.one_in(2), idle, hand_over }
     }
 
     /// The client's first bytes, in pieces of any size, perhaps with data behind them.

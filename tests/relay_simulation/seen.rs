@@ -9,6 +9,7 @@ pub(crate) struct Seen {
     pub(crate) left: usize,
     pub(crate) stuck: usize,
     pub(crate) idle: usize,
+    pub(crate) handed_over: usize,
     pub(crate) flushes: usize,
     pub(crate) urgent: usize,
     pub(crate) bytes: u64,
@@ -22,14 +23,18 @@ impl Seen {
         self.left += other.left;
         self.stuck += other.stuck;
         self.idle += other.idle;
+        self.handed_over += other.handed_over;
         self.flushes += other.flushes;
         self.urgent += other.urgent;
         self.bytes += other.bytes;
     }
 
     pub(crate) fn has_everything(&self) -> bool {
-        let Seen { refused, settled, finished, left, stuck, idle, flushes, urgent, bytes } = *self;
-        [refused, settled, finished, left, stuck, idle, flushes, urgent].iter().all(|&count| count > 0)
+        let Seen { refused, settled, finished, left, stuck, idle, handed_over, flushes, urgent, bytes } =
+            *self;
+        [refused, settled, finished, left, stuck, idle, handed_over, flushes, urgent]
+            .iter()
+            .all(|&count| count > 0)
             && bytes > 1 << 20
     }
 }

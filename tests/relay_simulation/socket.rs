@@ -63,6 +63,11 @@ impl Socket {
         })
     }
 
+    /// Another epoll watches it: that one reports what is so already.
+    pub(crate) fn wake(&mut self) {
+        self.woken = true;
+    }
+
     pub(crate) fn is_woken(&self) -> bool {
         self.woken
     }

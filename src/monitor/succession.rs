@@ -1,0 +1,442 @@
+//! One relay after another: starting it, telling it of every session that lives, and
+//! having the old one hand back what it knew.
+//!
+//! ```text
+//! start ──▶ Setup ──Ready──┬─ no other relay ──────────────────────────────▶ steps ──▶ serves
+//!                          └─ HandBack to the old one ──HandedBack──▶ it goes ──▶ steps
+//! ```
+//! What a new relay has to be told stands in the table of sessions, so it is the same after
+//! a crash; only the file with the old relay's buffers is missing then.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::ipc::{RelaySetup, Resumed, Services, Traffic};
+use crate::sys::memory_file;
+use crate::sys::process::End;
+
+/// How long a relay may take until it is ready.
+const READY_TIME: Duration = Duration::from_secs(5);
+/// How long a relay may take to hand back what it knows.
+const HAND_BACK_TIME: Duration = Duration::from_secs(3);
+/// A relay that lived longer has not failed at once.
+const LIVED: Duration = Duration::from_secs(1);
+/// Pause behind the second relay in a row that failed at once; doubled for each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The most connections of one relay. Tokens are made of ids, so they must not wrap
+/// even after more relays than there will ever be.
+const RELAY_IDS: u64 = 1 << 36;
+
+/// A relay, and what it may do.
+#[derive(Debug)]
+pub(super) struct RelayProcess {
+    pub(super) process: Process,
+    pub(super) link: RelayLink,
+    started: Instant,
+    /// It is in its cage.
+    ready: bool,
+    /// It did what its state does not permit, and is not listened to any more.
+    pub(super) condemned: bool,
+    /// The ids it may make.
+    ids: Range<u64>,
+    /// The ids made by others that it may still ask a session for.
+    carried: BTreeSet<ConnectionId>,
+}
+
+impl RelayProcess {
+    /// Whether it may ask for a session by that name; once only if it did not make it.
+    pub(super) fn may_open(&mut self, id: ConnectionId) -> bool {
+        self.ids.contains(&id.0) || self.carried.remove(&id)
+    }
+
+    /// Whether a connection by that name may be handed back: no later relay may have to make that name.
+    pub(super) fn may_carry(&self, id: ConnectionId) -> bool {
+        id.0 < self.ids.end
+    }
+}
+
+/// What relays have left behind for the next one.
+#[derive(Debug, Default)]
+pub(super) struct Estate {
+    /// The state of all connections.
+    pub(super) file: Option<OwnedFd>,
+    /// The sockets of those that have no session.
+    pub(super) carried: Vec<(ConnectionId, OwnedFd)>,
+    /// Answers for which there was nobody.
+    pub(super) refusals: Vec<(ConnectionId, String)>,
+}
+
+/// The relay has been told to hand back.
+#[derive(Debug)]
+pub(super) struct Handing {
+    until: Instant,
+    file: OwnedFd,
+}
+
+/// What a new relay is told, one message each.
+#[derive(Debug)]
+pub(super) enum Step {
+    Inherit(OwnedFd),
+    Resume(ConnectionId),
+    Carried(ConnectionId, OwnedFd),
+    Refused(ConnectionId, String),
+    Adopt(Greeting, OwnedFd),
+    Limits,
+    Listen,
+}
+
+impl Monitor {
+    /// Starts a relay, which takes over as soon as it is ready.
+    pub(super) fn start_relay(&mut self, now: Instant) -> io::Result<()> {
+        let (ours, theirs) = Channel::pair()?;
+        let process = Process::start_role(RELAY_ROLE, theirs)?;
+        let ids = self.next_ids..self.next_ids + RELAY_IDS;
+        match self.set_up(&process, RelayLink::new(ours), ids.start) {
+            Ok(link) => {
+                self.next_ids = ids.end;
+                let carried = BTreeSet::new();
+                let (ready, condemned) = (false, false);
+                let next = RelayProcess { process, link, started: now, ready, condemned, ids, carried };
+                self.next = Some(next);
+                Ok(())
+            }
+            Err(error) => {
+                process.end();
+                Err(error)
+            }
+        }
+    }
+
+    fn set_up(&self, process: &Process, mut link: RelayLink, first_id: u64) -> io::Result<RelayLink> {
+        link.set_nonblocking()?;
+        let setup = RelaySetup {
+            scratch: self.parts.scratch.clone(),
+            uid: self.parts.account.uid,
+            gid: self.parts.account.gid,
+            first_id,
+            limits: (&self.config.limits).into(),
+            services: Services { names: self.config.tcpmux.services.clone(), help: self.config.tcpmux.help },
+            single: self.only_connection,
+        };
+        link.send(&ToRelay::Setup(setup), Vec::new())?;
+        let registry = self.poll.registry();
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut SourceFd(&link.as_raw_fd()), Watched::NextLink.token(), both)?;
+        let token = Watched::NextProcess.token();
+        registry.register(&mut SourceFd(&process.as_raw_fd()), token, Interest::READABLE)?;
+        Ok(link)
+    }
+
+    /// What a relay that is starting says.
+    pub(super) fn hear_next(&mut self, now: Instant) {
+        let Some(next) = &mut self.next else { return };
+        match next.link.receive() {
+            Ok(Incoming::Message(FromRelay::Ready, _)) if !next.ready => next.ready = true,
+            Ok(Incoming::Nothing | Incoming::Closed) => return,
+            // A relay that is not served yet has nothing else to say. Its process
+            // descriptor brings the rest about.
+            Ok(Incoming::Message(..)) | Err(_) => return next.process.kill(),
+        }
+        match &self.relay {
+            Some(_) => self.ask_back(now),
+            None => self.promote(now),
+        }
+    }
+
+    /// Has the relay hand back what it knows.
+    pub(super) fn ask_back(&mut self, now: Instant) {
+        let begun = memory_file::create().and_then(|file| {
+            let copy = file.try_clone()?;
+            match &mut self.relay {
+                Some(relay) => relay.link.send(&ToRelay::HandBack, vec![copy])?,
+                None => return Err(io::ErrorKind::NotFound.into()),
+            }
+            Ok(file)
+        });
+        match begun {
+            Ok(file) => self.handing = Some(Handing { until: now + HAND_BACK_TIME, file }),
+            Err(error) => {
+                self.warn(format!("the relay cannot be replaced: {error}"), now);
+                self.give_up_next(now);
+            }
+        }
+    }
+
+    /// The relay has handed everything back.
+    ///
+    /// # Errors
+    /// When it was not asked to.
+    pub(super) fn handed_back(&mut self, now: Instant) -> Result<(), &'static str> {
+        let Some(Handing { file, .. }) = self.handing.take() else { return Err("it handed back unasked") };
+        self.estate.file = Some(file);
+        if let Some(relay) = self.relay.take() {
+            let registry = self.poll.registry();
+            let _ = registry.deregister(&mut SourceFd(&relay.link.as_raw_fd()));
+            // It is done, and must not touch a connection any more.
+            relay.process.kill();
+            self.await_end(relay.process, Helper::Relay);
+        }
+        self.succeed(now);
+        Ok(())
+    }
+
+    /// No relay is there: has the next one take over, or has one started.
+    fn succeed(&mut self, now: Instant) {
+        if self.upgrade_is_due() {
+            return self.execute_successor(now);
+        }
+        match &self.next {
+            Some(next) if next.ready => self.promote(now),
+            // It takes over when it says that it is ready.
+            Some(_) => {}
+            None => self.restart_relay(now),
+        }
+    }
+
+    /// The next relay becomes the relay.
+    fn promote(&mut self, now: Instant) {
+        let Some(mut relay) = self.next.take() else { return };
+        let registry = self.poll.registry();
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let link = relay.link.as_raw_fd();
+        let process = relay.process.as_raw_fd();
+        let watched =
+            registry.reregister(&mut SourceFd(&link), Watched::RelayLink.token(), both).and_then(|()| {
+                let token = Watched::RelayProcess.token();
+                registry.reregister(&mut SourceFd(&process), token, Interest::READABLE)
+            });
+        if let Err(error) = watched {
+            self.warn(format!("a relay cannot be watched: {error}"), now);
+            relay.process.end();
+            return self.restart_relay(now);
+        }
+        let Estate { file, carried, refusals } = std::mem::take(&mut self.estate);
+        relay.carried = carried.iter().map(|(id, _)| *id).collect();
+        let sessions = self.sessions.iter().filter(|(_, session)| session.closed.is_none());
+        let mut living: Vec<ConnectionId> = sessions.map(|(id, _)| *id).collect();
+        living.sort_unstable();
+        let carried = carried.into_iter().filter(|(id, _)| living.binary_search(id).is_err());
+        self.steps = file
+            .map(Step::Inherit)
+            .into_iter()
+            .chain(living.iter().copied().map(Step::Resume))
+            .chain(carried.map(|(id, socket)| Step::Carried(id, socket)))
+            .chain(refusals.into_iter().map(|(id, text)| Step::Refused(id, text)))
+            .chain(self.only_client.take().map(|(greeting, client)| Step::Adopt(greeting, client)))
+            .chain([Step::Limits, Step::Listen])
+            .collect();
+        self.relay = Some(relay);
+        self.relay_again = None;
+        self.take_steps(now);
+    }
+
+    /// Tells a new relay what it has to know, as far as it reads.
+    pub(super) fn take_steps(&mut self, now: Instant) {
+        while let Some(step) = self.steps.pop_front() {
+            match self.tell_step(&step) {
+                Ok(true) => {}
+                Ok(false) => return self.steps.push_front(step),
+                // It is leaving; its process descriptor brings the rest about.
+                Err(_) => return self.steps.clear(),
+            }
+            if self.steps.is_empty() {
+                self.serving(now);
+            }
+        }
+    }
+
+    fn tell_step(&mut self, step: &Step) -> io::Result<bool> {
+        let Some(RelayProcess { link, .. }) = &mut self.relay else { return Ok(true) };
+        match step {
+            Step::Inherit(file) => link.try_send(&ToRelay::Inherit, &[file.as_fd()]),
+            Step::Resume(id) => {
+                // It may have come to its end meanwhile.
+                let Some(session) = self.sessions.get(id).filter(|session| session.closed.is_none()) else {
+                    return Ok(true);
+                };
+                let Some((leader, client)) = &session.ends else { return Ok(true) };
+                let socket::Traffic { read, written } = socket::traffic(client.as_fd());
+                let read = read.saturating_sub(session.before.read);
+                let written = written.saturating_sub(session.before.written);
+                let resumed = Resumed {
+                    id: *id,
+                    // The zero byte is the first.
+                    answered: written > 0,
+                    traffic: Traffic { bytes_in: read, bytes_out: written.saturating_sub(1) },
+                    ended: session.finished.is_some() || session.ended.is_some(),
+                };
+                link.try_send(&ToRelay::Resume(resumed), &[client.as_fd(), leader.as_fd()])
+            }
+            Step::Carried(id, socket) => {
+                let resumed = Resumed { id: *id, answered: false, traffic: Traffic::default(), ended: false };
+                link.try_send(&ToRelay::Resume(resumed), &[socket.as_fd()])
+            }
+            Step::Refused(id, text) => link.try_send(&ToRelay::Refused(*id, text.clone()), &[]),
+            Step::Adopt(greeting, client) => link.try_send(&ToRelay::Adopt(*greeting), &[client.as_fd()]),
+            Step::Limits => link.try_send(&ToRelay::Limits((&self.config.limits).into()), &[]),
+            Step::Listen if self.leaving.is_some() => link.try_send(&ToRelay::Stop, &[]),
+            Step::Listen if self.only_connection => Ok(true),
+            Step::Listen => {
+                let doors = self.parts.listeners.iter().map(|listener| listener.via).collect();
+                let sockets: Vec<_> =
+                    self.parts.listeners.iter().map(|listener| listener.socket.as_fd()).collect();
+                link.try_send(&ToRelay::Listen(doors), &sockets)
+            }
+        }
+    }
+
+    /// A new relay knows all it has to.
+    fn serving(&mut self, now: Instant) {
+        if std::mem::take(&mut self.announce) {
+            service::ready(&self.parts.listeners);
+        }
+        if self.upgrade_is_due() {
+            self.begin_upgrade(now);
+        } else if std::mem::take(&mut self.replace_again) {
+            self.replace_relay(now);
+        }
+    }
+
+    /// Replaces the relay by a new one, which goes on with every connection.
+    pub(super) fn replace_relay(&mut self, now: Instant) {
+        if self.next.is_some() || self.handing.is_some() || !self.steps.is_empty() {
+            self.replace_again = true;
+        } else if self.relay.is_some()
+            && let Err(error) = self.start_relay(now)
+        {
+            self.warn(format!("the relay cannot be replaced: {error}; it goes on as it was"), now);
+            self.give_up_next(now);
+        }
+    }
+
+    /// There is no next relay: the old one, if there is one, goes on.
+    fn give_up_next(&mut self, now: Instant) {
+        if let Some(next) = self.next.take() {
+            let registry = self.poll.registry();
+            let _ = registry.deregister(&mut SourceFd(&next.link.as_raw_fd()));
+            let _ = registry.deregister(&mut SourceFd(&next.process.as_raw_fd()));
+            next.process.end();
+        }
+        if self.relay.is_some() {
+            self.serving(now);
+        }
+    }
+
+    /// A relay that was starting has ended.
+    pub(super) fn bury_next(&mut self, now: Instant) {
+        let Some(next) = &self.next else { return };
+        let Ok(Some(end)) = next.process.try_wait() else { return };
+        self.give_up_next(now);
+        if self.relay.is_some() {
+            self.warn(format!("a new relay ended ({end:?}) before it was ready; the old one goes on"), now);
+        } else {
+            self.warn(format!("a relay ended ({end:?}) before it was ready"), now);
+            self.failures += 1;
+            self.restart_relay(now);
+        }
+    }
+
+    /// The relay has ended by itself. Its sessions live on with the next one.
+    pub(super) fn bury_relay(&mut self, now: Instant) {
+        // What it said last is heard first.
+        self.hear_relay(now);
+        while std::mem::take(&mut self.relay_has_more) {
+            self.hear_relay(now);
+        }
+        let Some(relay) = &self.relay else { return };
+        let Ok(Some(end)) = relay.process.try_wait() else { return };
+        let lived = now.saturating_duration_since(relay.started);
+        let registry = self.poll.registry();
+        let _ = registry.deregister(&mut SourceFd(&relay.link.as_raw_fd()));
+        let _ = registry.deregister(&mut SourceFd(&relay.process.as_raw_fd()));
+        self.relay = None;
+        self.relay_has_more = false;
+        self.steps.clear();
+        // Whatever it has written is not known to be whole.
+        (self.handing, self.estate) = (None, Estate::default());
+        let living = self.sessions.values().filter(|session| session.closed.is_none()).count();
+        if end == End::Exited(0) && (self.only_connection || self.leaving.is_some()) && living == 0 {
+            // Its last connection is closed, in order.
+            if self.only_connection {
+                self.leave("the connection is closed", now);
+            }
+            return;
+        }
+        if self.only_connection && living == 0 {
+            self.warn(format!("the relay ended ({end:?}) before its connection was over"), now);
+            return self.leave("the connection is closed", now);
+        }
+        if self.stop_time().is_some() {
+            return self.close_all(now);
+        }
+        self.failures = if lived < LIVED { self.failures + 1 } else { 0 };
+        let pause = self.pause();
+        let again = if self.failures > 1 {
+            format!(
+                ", the {}th in a row at once; the next one starts in {} ms",
+                self.failures,
+                pause.as_millis()
+            )
+        } else {
+            String::new()
+        };
+        self.warn(
+            format!("the relay ended ({end:?}){again}; another one goes on with its {living} sessions"),
+            now,
+        );
+        self.succeed(now);
+    }
+
+    fn pause(&self) -> Duration {
+        match self.failures {
+            0 | 1 => Duration::ZERO,
+            failures => (FIRST_PAUSE * 2_u32.saturating_pow(failures - 2)).min(LONGEST_PAUSE),
+        }
+    }
+
+    /// Has a relay started, at once or behind a pause.
+    pub(super) fn restart_relay(&mut self, now: Instant) {
+        let pause = self.pause();
+        if !pause.is_zero() {
+            self.relay_again = Some(now + pause);
+        } else if let Err(error) = self.start_relay(now) {
+            self.failures += 1;
+            self.warn(format!("no relay can be started: {error}; trying again"), now);
+            self.relay_again = Some(now + self.pause().max(FIRST_PAUSE));
+        }
+    }
+
+    /// When something of a succession is due.
+    pub(super) fn succession_due(&self) -> Option<Instant> {
+        let next = self.next.as_ref().filter(|next| !next.ready).map(|next| next.started + READY_TIME);
+        [self.relay_again, next, self.handing.as_ref().map(|handing| handing.until)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due.
+    pub(super) fn expire_succession(&mut self, now: Instant) {
+        if self.relay_again.is_some_and(|time| time <= now) {
+            self.relay_again = None;
+            if let Err(error) = self.start_relay(now) {
+                self.failures += 1;
+                self.warn(format!("no relay can be started: {error}; trying again"), now);
+                self.relay_again = Some(now + self.pause().max(FIRST_PAUSE));
+            }
+        }
+        if let Some(next) = &self.next
+            && !next.ready
+            && next.started + READY_TIME <= now
+        {
+            next.process.kill();
+        }
+        if self.handing.as_ref().is_some_and(|handing| handing.until <= now) {
+            // What it holds is lost, but not its sessions.
+            self.handing = None;
+            self.end_relay("it does not hand back what it knows", now);
+        }
+    }
+}

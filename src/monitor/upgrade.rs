@@ -1,0 +1,339 @@
+//! Replacing the executable without an end of sessions: this very process executes the
+//! one that is on disk now.
+//!
+//! ```text
+//! rehearsal: the new executable says that it reads this format, and the configuration
+//!   └─▶ the relay hands back ─▶ state into a memory file ─▶ exec ─▶ state read ─▶ a relay
+//! ```
+//! Whatever goes wrong until the exec changes nothing. Session processes are not replaced:
+//! the format's number stands for their messages, too, and for the relays' state.
+
+use std::ffi::OsString;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use super::session::Stage;
+use super::*;
+use crate::ipc::SessionLink;
+use crate::sys::channel::Received;
+use crate::sys::memory_file;
+use crate::sys::process::End;
+use state::{EndState, MonitorState, SessionState, StageState};
+
+pub(super) mod state;
+
+/// The argument that starts an image only to ask whether it could take over.
+pub const REHEARSAL_ROLE: &str = "--role=rehearsal";
+/// The variable with the number of the state's descriptor.
+const STATE_VARIABLE: &str = "RLOGIND_STATE";
+/// What the service manager said to the first image only, sd_listen_fds(3).
+const FIRST_ONLY: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+/// What an image says that can take over, and the format's number behind it.
+const ACCEPTS: &str = "accepts state ";
+/// How long the rehearsal may take.
+const REHEARSAL_TIME: Duration = Duration::from_secs(10);
+
+/// Whether another executable is to take over, and how far that is.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    executable: PathBuf,
+    stage: Rehearsed,
+}
+
+#[derive(Debug)]
+enum Rehearsed {
+    /// Nobody has asked.
+    No,
+    /// The executable is asked.
+    Asked { process: Process, channel: Channel, until: Instant },
+    /// It can, and does as soon as the relay has handed back.
+    Yes,
+}
+
+impl Upgrade {
+    pub(super) fn new() -> Upgrade {
+        // Now, for later the file may be another one.
+        let executable = std::env::current_exe().unwrap_or_default();
+        Upgrade { executable, stage: Rehearsed::No }
+    }
+}
+
+impl Monitor {
+    /// Asks the executable on disk whether it could take over.
+    pub(super) fn rehearse(&mut self, now: Instant) {
+        if !matches!(self.upgrade.stage, Rehearsed::No) {
+            return self.warn("an upgrade is on its way already".to_owned(), now);
+        }
+        let mut arguments = vec![OsString::from(REHEARSAL_ROLE)];
+        arguments.extend(self.arguments.iter().cloned());
+        let started = Channel::pair().and_then(|(ours, theirs)| {
+            ours.set_nonblocking()?;
+            let process = Process::start_image(&self.upgrade.executable, &arguments, theirs)?;
+            let registry = self.poll.registry();
+            let token = Watched::Rehearsal.token();
+            registry.register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE)?;
+            Ok((process, ours))
+        });
+        match started {
+            Ok((process, channel)) => {
+                let until = now + REHEARSAL_TIME;
+                self.upgrade.stage = Rehearsed::Asked { process, channel, until };
+            }
+            Err(error) => self.no_upgrade(&format!("it cannot be started: {error}"), now),
+        }
+    }
+
+    /// What the executable says.
+    pub(super) fn hear_rehearsal(&mut self, now: Instant) {
+        let Rehearsed::Asked { channel, .. } = &self.upgrade.stage else { return };
+        let answer = match channel.receive() {
+            Ok(Received::Nothing) => return,
+            Ok(Received::Message(text, _)) => String::from_utf8_lossy(&text).into_owned(),
+            Ok(Received::Closed) => "it does not know of taking over".to_owned(),
+            Err(error) => format!("it cannot be asked: {error}"),
+        };
+        self.end_rehearsal();
+        match answer.strip_prefix(ACCEPTS) {
+            Some(version) if version == state::VERSION.to_string() => {
+                self.upgrade.stage = Rehearsed::Yes;
+                self.begin_upgrade(now);
+            }
+            Some(_) => self.no_upgrade("it does not read the state of this version", now),
+            None => self.no_upgrade(&answer, now),
+        }
+    }
+
+    fn end_rehearsal(&mut self) {
+        if let Rehearsed::Asked { process, channel, .. } =
+            std::mem::replace(&mut self.upgrade.stage, Rehearsed::No)
+        {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&channel.as_raw_fd()));
+            process.end();
+        }
+    }
+
+    fn no_upgrade(&mut self, why: &str, now: Instant) {
+        self.upgrade.stage = Rehearsed::No;
+        let path = self.upgrade.executable.display();
+        self.warn(format!("no upgrade to {path}, nothing changed: {why}"), now);
+    }
+
+    pub(super) fn rehearsal_due(&self) -> Option<Instant> {
+        match &self.upgrade.stage {
+            Rehearsed::Asked { until, .. } => Some(*until),
+            Rehearsed::No | Rehearsed::Yes => None,
+        }
+    }
+
+    pub(super) fn expire_rehearsal(&mut self, now: Instant) {
+        if self.rehearsal_due().is_some_and(|until| until <= now) {
+            self.end_rehearsal();
+            self.no_upgrade("it does not answer", now);
+        }
+    }
+
+    /// Whether the other executable takes over when no relay is in the way.
+    pub(super) fn upgrade_is_due(&self) -> bool {
+        matches!(self.upgrade.stage, Rehearsed::Yes)
+    }
+
+    /// Has the relay hand back, unless it is just beginning or doing so.
+    pub(super) fn begin_upgrade(&mut self, now: Instant) {
+        if self.next.is_some() || self.handing.is_some() || !self.steps.is_empty() {
+            return;
+        }
+        match &self.relay {
+            Some(_) => self.ask_back(now),
+            None => self.execute_successor(now),
+        }
+    }
+
+    /// Has the executable on disk take this process over. Returns only if that fails.
+    pub(super) fn execute_successor(&mut self, now: Instant) {
+        if let Some(next) = self.next.take() {
+            next.process.end();
+        }
+        self.log.finish(LOG_PATIENCE / 4);
+        let failed = self.write_down(now).and_then(|state| {
+            let number = state.as_raw_fd().to_string();
+            let image = &self.upgrade.executable;
+            Err::<(), _>(process::execute(image, &self.arguments, &FIRST_ONLY, (STATE_VARIABLE, &number)))
+        });
+        process::close_on_exec_all();
+        let why = failed.err().map_or_else(String::new, |error| format!("it cannot be executed: {error}"));
+        self.no_upgrade(&why, now);
+        self.restart_relay(now);
+    }
+
+    /// Writes down all that has to go on, and has its descriptors kept.
+    fn write_down(&self, now: Instant) -> io::Result<OwnedFd> {
+        let ago = |time: Instant| now.saturating_duration_since(time);
+        let keep = |fd: BorrowedFd| process::keep_on_exec(fd).map(|()| fd.as_raw_fd());
+        let mut sessions = Vec::new();
+        for (id, session) in &self.sessions {
+            let ends = match &session.ends {
+                Some((leader, client)) => Some((keep(leader.as_fd())?, keep(client.as_fd())?)),
+                None => None,
+            };
+            sessions.push(SessionState {
+                id: *id,
+                peer: session.peer,
+                tty: session.tty.clone(),
+                process: (session.process.id(), keep(session.process.as_fd())?),
+                link: keep(session.link.as_fd())?,
+                ends,
+                before: (session.before.read, session.before.written),
+                stage: match &session.stage {
+                    Stage::LoggingIn { reported } => StageState::LoggingIn { reported: *reported },
+                    Stage::Open { user, since } => {
+                        StageState::Open { user: user.clone(), since: ago(*since) }
+                    }
+                },
+                deadline: session.deadline.map(|time| time.saturating_duration_since(now)),
+                finished: session.finished.map(|(time, end)| (ago(time), end)),
+                ended: session.ended.map(|(time, end)| (ago(time), EndState::from(end))),
+                closed: session.closed,
+            });
+        }
+        let mut listeners = Vec::new();
+        for listener in &self.parts.listeners {
+            listeners.push((keep(listener.socket.as_fd())?, listener.via, listener.address));
+        }
+        let mut carried = Vec::new();
+        for (id, socket) in &self.estate.carried {
+            carried.push((*id, keep(socket.as_fd())?));
+        }
+        let mut helpers = Vec::new();
+        for (process, helper) in &self.helpers {
+            helpers.push((process.id(), keep(process.as_fd())?, *helper == Helper::Records));
+        }
+        let state = MonitorState {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            executable: self.upgrade.executable.clone(),
+            pid_file: self.pid_file.as_ref().map(|file| file.path().to_owned()),
+            descriptors: (self.descriptors.soft, self.descriptors.hard),
+            activated: self.activated,
+            listeners,
+            ports: self.parts.ports.clone(),
+            next_ids: self.next_ids,
+            file: self.estate.file.as_ref().map(|file| keep(file.as_fd())).transpose()?,
+            carried,
+            refusals: self.estate.refusals.clone(),
+            draining: self.leaving.is_some(),
+            helpers,
+            sessions,
+        };
+        let file = memory_file::write(&state.to_bytes()?)?;
+        keep(file.as_fd())?;
+        Ok(file)
+    }
+}
+
+/// The state that the image before has left, if this is the one that takes over.
+///
+/// # Errors
+/// When it was left in a form that is not understood.
+pub(super) fn inherited() -> Result<Option<MonitorState>, Error> {
+    let Some(number) = std::env::var_os(STATE_VARIABLE) else { return Ok(None) };
+    let number: Option<RawFd> = number.to_str().and_then(|text| text.parse().ok());
+    let read = process::inherited_descriptor(number.unwrap_or(-1))
+        .and_then(memory_file::read)
+        .and_then(|bytes| MonitorState::from_bytes(&bytes));
+    read.map(Some).map_err(|error| Error(format!("cannot take over: {error}")))
+}
+
+impl Monitor {
+    /// Goes on where the image before has left off.
+    ///
+    /// # Errors
+    /// A descriptor that is named in the state is not there.
+    pub(super) fn go_on(&mut self, state: MonitorState, now: Instant) -> io::Result<()> {
+        let then = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
+        let take = process::inherited_descriptor;
+        let (soft, hard) = state.descriptors;
+        self.descriptors = DescriptorLimit { soft, hard };
+        self.upgrade.executable = state.executable;
+        self.next_ids = state.next_ids;
+        self.estate.file = state.file.map(take).transpose()?;
+        for (id, number) in state.carried {
+            self.estate.carried.push((id, take(number)?));
+        }
+        self.estate.refusals = state.refusals;
+        if state.draining {
+            self.leaving = Some(Leaving { cause: "drained".to_owned(), stop: None, empty: None });
+        }
+        for (id, number, records) in state.helpers {
+            let helper = if records { Helper::Records } else { Helper::Relay };
+            self.await_end(Process::inherited(id, take(number)?), helper);
+        }
+        for row in state.sessions {
+            let (pid, pidfd) = row.process;
+            let (read, written) = row.before;
+            let session = Session {
+                peer: row.peer,
+                tty: row.tty,
+                process: Process::inherited(pid, take(pidfd)?),
+                link: SessionLink::new(Channel::from_inherited(take(row.link)?)?),
+                ends: row
+                    .ends
+                    .map(|(leader, client)| Ok::<_, io::Error>((take(leader)?, take(client)?)))
+                    .transpose()?,
+                before: socket::Traffic { read, written },
+                stage: match row.stage {
+                    StageState::LoggingIn { reported } => Stage::LoggingIn { reported },
+                    StageState::Open { user, since } => Stage::Open { user, since: then(since) },
+                },
+                deadline: row.deadline.map(|left| now + left),
+                finished: row.finished.map(|(ago, end)| (then(ago), end)),
+                ended: row.ended.map(|(ago, end)| (then(ago), End::from(end))),
+                closed: row.closed,
+            };
+            self.watch_again(row.id, session)?;
+        }
+        Ok(())
+    }
+
+    fn watch_again(&mut self, id: ConnectionId, mut session: Session) -> io::Result<()> {
+        if session.ended.is_none() {
+            self.watch(id, &session)?;
+            if session.closed.is_some() {
+                // In case that word waited for it still.
+                let _ = session.link.send(&ToSession::HangUp, Vec::new());
+            }
+        }
+        self.sessions.insert(id, session);
+        Ok(())
+    }
+}
+
+/// The listeners that the image before has left.
+///
+/// # Errors
+/// One of them is not there.
+pub(super) fn listeners(state: &mut MonitorState) -> io::Result<Vec<Listener>> {
+    let left = std::mem::take(&mut state.listeners).into_iter();
+    left.map(|(number, via, address)| {
+        Ok(Listener { socket: process::inherited_descriptor(number)?, via, address })
+    })
+    .collect()
+}
+
+/// Answers whether this image could take over, to the one that asks.
+///
+/// # Errors
+/// When nobody asks.
+pub fn answer_rehearsal(channel: &Channel, outcome: Result<(), String>) -> io::Result<()> {
+    let text = match outcome {
+        Ok(()) => format!("{ACCEPTS}{}", state::VERSION),
+        Err(why) => why,
+    };
+    channel.send(text.as_bytes(), &[])
+}
+
+/// Whether a configuration could be served, without anything being changed.
+///
+/// # Errors
+/// What is in the way.
+pub fn could_serve(config: &Config) -> Result<(), Error> {
+    pam_service(&config.login.pam_service)?;
+    startup::relay_account(&config.user).map(|_| ())
+}
