@@ -191,6 +191,7 @@ fn inherited_channel() -> io::Result<Channel> {
     let channel = Channel::from_inherited(io::stdin().as_fd().try_clone_to_owned()?)?;
     // PAM modules start helpers; standard input is what those would inherit.
     process::close_stdin()?;
+    process::close_inherited(&channel);
     Ok(channel)
 }
 

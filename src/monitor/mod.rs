@@ -40,7 +40,7 @@ pub use crate::ipc::Greeting;
 use crate::ipc::{ConnectionId, FromRelay, FromSession, Incoming, RelayLink, Shared, ToRelay, ToSession};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, DescriptorLimit, Process};
-use crate::sys::socket;
+use crate::sys::{sandbox, socket};
 use session::Session;
 use startup::{Account, PidFile};
 pub use startup::{Error, pam_service};
@@ -216,6 +216,9 @@ fn prepare(config: &mut Config) -> Result<(Account, PathBuf, Vec<String>), Error
     warnings.extend(warning);
     let (account, warning) = startup::relay_account(&config.user)?;
     warnings.extend(warning);
+    if !sandbox::FILTERED {
+        warnings.push("the relay's system calls are not filtered on this architecture".to_owned());
+    }
     let scratch = startup::run_directory(config)?;
     Ok((account, scratch, warnings))
 }

@@ -262,6 +262,20 @@ pub fn execute(image: &Path, arguments: &[OsString], without: &[&str], with: (&s
     run().err().unwrap_or_else(|| io::ErrorKind::Other.into())
 }
 
+/// Closes whatever this process was started with but standard input, output and
+/// error, and its channel: what a parent's parent left open is none of its business.
+///
+/// Only for the first moments of a process: nothing else may own a descriptor yet.
+pub fn close_inherited(channel: &Channel) {
+    let kept = channel.as_raw_fd().unsigned_abs();
+    let ranges = [(3, kept.saturating_sub(1)), (kept.saturating_add(1), libc::c_uint::MAX)];
+    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
+        // SAFETY: three integers. Nothing of ours is among the descriptors, as said above.
+        // Kernels before 5.9 refuse; then what is close-on-exec is all that is closed.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    }
+}
+
 /// Makes the null device standard input.
 ///
 /// # Errors

@@ -1,16 +1,19 @@
 //! Addresses of both families, and the start.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::accounts::{ALICE, PROMPT, ROOT};
 use crate::audit::field;
 use crate::daemon::{self, PROGRAM};
 use crate::peer::{Peer, handshake};
+use crate::processes::Process;
 use crate::terminal::{Client, PATIENCE};
-use crate::world::world;
+use crate::world::{eventually, world};
 
 #[test]
 fn a_client_comes_in_over_ipv6() {
@@ -105,9 +108,56 @@ fn the_relay_is_unprivileged_and_the_monitor_reads_no_network() {
         assert_eq!(value("Uid:"), Some("990\t990\t990\t990"));
         assert_eq!(value("Gid:"), Some("990\t990\t990\t990"));
         assert_eq!(value("Groups:"), Some(""));
-        for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+        for set in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:", "CapBnd:"] {
             assert_eq!(value(set), Some("0000000000000000"), "{set}");
         }
+        assert_eq!(value("NoNewPrivs:"), Some("1"));
+        assert_eq!(value("Threads:"), Some("1"));
+        // 2 is a filter, proc(5).
+        assert_eq!(value("Seccomp:"), Some("2"));
+        let root = std::fs::read_link(format!("/proc/{}/root", relay.pid)).unwrap();
+        assert!(root.to_string_lossy().ends_with(" (deleted)"), "{root:?}");
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", relay.pid)).unwrap();
+        for limit in ["Max processes", "Max core file size"] {
+            let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+            assert!(line.split_whitespace().take(2).eq(["0", "0"]), "{limit}{line}");
+        }
+        for descriptor in relay.descriptor_list() {
+            let (number, what) = descriptor.split_once('=').unwrap();
+            let known = match number {
+                "0" | "1" => what == "/dev/null",
+                "2" => what == "/mnt/stderr",
+                // Its channel, a client or a listener; the loop's; a terminal's leader.
+                _ => {
+                    what.starts_with("socket:") || what == "anon_inode:[eventpoll]" || what.ends_with("ptmx")
+                }
+            };
+            assert!(known, "{descriptor} of {:?}", relay.descriptor_list());
+        }
+    });
+}
+
+#[test]
+fn a_relay_closes_what_it_was_not_handed() {
+    world(|_world| {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (_ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        // Without close-on-exec it reaches whatever is started.
+        let leak = nix::unistd::dup(File::open("/etc/passwd").unwrap()).unwrap();
+        let mut relay = Command::new(PROGRAM).arg("--role=relay").stdin(theirs).spawn().unwrap();
+        let list = eventually("it has taken its channel", PATIENCE, || {
+            let list = Process::of(relay.id())?.descriptor_list();
+            list.contains(&"0=/dev/null".to_owned()).then_some(list)
+        });
+        // The next step is the last.
+        let closed = eventually("it has closed the rest", PATIENCE, || {
+            let list = Process::of(relay.id())?.descriptor_list();
+            (!list.iter().any(|descriptor| descriptor.ends_with("/passwd"))).then_some(list)
+        });
+        assert!(closed.iter().any(|descriptor| descriptor.contains("socket:")), "{list:?}, then {closed:?}");
+        drop(leak);
+        relay.kill().unwrap();
+        relay.wait().unwrap();
     });
 }
 

@@ -1,0 +1,71 @@
+//! The relay's cage: no root, no files, no children, and of the kernel's calls
+//! only those that its work is made of.
+//!
+//! Every wall stands without the others, so that a mistake in one opens nothing: the
+//! empty root, the user id, the missing capabilities, Landlock, the filter.
+//! Nothing here may be undone, and nothing here may be skipped because it failed.
+
+mod capabilities;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+mod filter;
+mod landlock;
+
+use std::collections::hash_map::RandomState;
+use std::io;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, chdir, chroot, mkdir, setgroups, setresgid, setresuid};
+
+/// Whether system calls are filtered: on architectures without a list of them they are
+/// not, and the administrator is to know.
+pub const FILTERED: bool =
+    cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
+
+/// Gives up everything the relay does not need, for good: the file system (its
+/// root becomes an empty directory that exists nowhere any more), groups, ids,
+/// capabilities, privileges, new processes, core files, and then all system calls but
+/// those on a list: any other one ends the process (`SIGSYS`).
+///
+/// `scratch` is a directory in which only root can create. The process must have one
+/// thread only: most of this holds for the calling thread and those it starts.
+///
+/// # Errors
+/// Any step that fails; the caller must not go on then.
+pub fn enter(scratch: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
+    // The seeds of hash tables, for which newer C libraries first look the machine over.
+    let _ = RandomState::new();
+    leave_file_system(scratch)?;
+    // While there is still the capability to do it.
+    capabilities::empty_bounding_set()?;
+    setgroups(&[])?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    // A change of the user id leaves the inheritable ones, and all of them when securebits
+    // of our parent say so (capabilities(7)).
+    capabilities::drop_all()?;
+    let root = Uid::from_raw(0);
+    if Uid::effective().is_root() || setresuid(root, root, root).is_ok() {
+        return Err(Errno::EPERM.into());
+    }
+    nix::sys::prctl::set_no_new_privs()?;
+    nix::sys::prctl::set_dumpable(false)?;
+    setrlimit(Resource::RLIMIT_NPROC, 0, 0)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    landlock::restrict()?;
+    // Last: what stands above is not on the list.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+    filter::install()?;
+    Ok(())
+}
+
+fn leave_file_system(scratch: &Path) -> io::Result<()> {
+    let empty = scratch.join(format!("empty.{}", std::process::id()));
+    mkdir(&empty, nix::sys::stat::Mode::S_IXUSR)?;
+    let inside = chdir(&empty);
+    // A removed directory can never hold anything again.
+    std::fs::remove_dir(&empty)?;
+    inside?;
+    Ok(chroot(".")?)
+}
