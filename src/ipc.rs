@@ -236,6 +236,9 @@ pub enum ToSession {
     HangUp,
     /// The only message: a session process was killed, and left this behind.
     CloseRecords(OpenRecords),
+    /// The only message: the daemon starts, and an earlier one may have left records open. The
+    /// shared settings come with it.
+    CloseStale,
 }
 
 /// The login records of a session whose process is gone.
@@ -282,6 +285,8 @@ pub enum FromSession {
     Event(LoginEvent),
     /// The shell has ended. PAM and the records are closed next, which may take long.
     Finished(SessionEnd),
+    /// The records of so many sessions were open and are closed.
+    StaleClosed(u32),
 }
 
 /// The most messages that wait for a peer that does not read.

@@ -3,6 +3,8 @@
 //! PAM modules such as pam_lastlog write wtmp on their own. What is there already
 //! is not written again.
 
+pub mod journal;
+
 use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::net::IpAddr;

@@ -1,6 +1,7 @@
 //! How the daemon ends: at once, or when the last user has gone.
 
 use super::*;
+use crate::sys::process::End;
 
 impl Monitor {
     /// Ends the daemon: hangs up all sessions, and gives them some seconds.
@@ -97,14 +98,29 @@ impl Monitor {
     }
 
     pub(super) fn bury_helpers(&mut self, now: Instant) {
-        for (process, helper) in std::mem::take(&mut self.helpers) {
-            match process.try_wait() {
-                Ok(None) => self.helpers.push((process, helper)),
-                outcome => {
-                    let _ = self.poll.registry().deregister(&mut SourceFd(&process.as_raw_fd()));
-                    if helper == Helper::Records && !matches!(outcome, Ok(Some(process::End::Exited(0)))) {
-                        self.warn(format!("the records of a session may stay open: {outcome:?}"), now);
-                    }
+        for (process, mut helper) in std::mem::take(&mut self.helpers) {
+            let outcome = process.try_wait();
+            if let Ok(None) = outcome {
+                self.helpers.push((process, helper));
+                continue;
+            }
+            let _ = self.poll.registry().deregister(&mut SourceFd(&process.as_raw_fd()));
+            let told = match &mut helper {
+                Helper::Relay => continue,
+                Helper::Records(link) => link.as_mut().map(SessionLink::receive),
+            };
+            match (outcome, told) {
+                (
+                    Ok(Some(End::Exited(0))),
+                    Some(Ok(Incoming::Message(FromSession::StaleClosed(count), _))),
+                ) => {
+                    let text =
+                        format!("an earlier daemon had left the records of sessions open: closed {count}");
+                    self.warn(text, now);
+                }
+                (Ok(Some(End::Exited(0))), _) => {}
+                (outcome, _) => {
+                    self.warn(format!("the records of a session may stay open: {outcome:?}"), now);
                 }
             }
         }

@@ -37,7 +37,9 @@ use crate::audit::event::{Event, Via};
 use crate::audit::syslog::{Log, SOCKET};
 use crate::config::{self, Config};
 pub use crate::ipc::Greeting;
-use crate::ipc::{ConnectionId, FromRelay, FromSession, Incoming, RelayLink, Shared, ToRelay, ToSession};
+use crate::ipc::{
+    ConnectionId, FromRelay, FromSession, Incoming, RelayLink, SessionLink, Shared, ToRelay, ToSession,
+};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, DescriptorLimit, Process};
 use crate::sys::{sandbox, socket};
@@ -110,6 +112,7 @@ pub fn run(mut options: Options) -> Result<(), Error> {
             let mut monitor =
                 Monitor::new(options, parts, log, None).inspect_err(|error| complain(&error.to_string()))?;
             (monitor.activated, monitor.pid_file) = (activated, pid_file);
+            monitor.close_stale_records(Instant::now());
             monitor
         }
     };
@@ -318,10 +321,11 @@ struct Leaving {
 }
 
 /// What a process is for of which nothing is expected but its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Helper {
-    /// It closes the records of a session whose process could not.
-    Records,
+    /// It closes the records of sessions whose processes could not, and may have to say
+    /// something of it.
+    Records(Option<SessionLink>),
     /// A relay that has handed everything over.
     Relay,
 }

@@ -27,6 +27,7 @@ impl Monitor {
                     }
                     "it finished twice"
                 }
+                Ok(Incoming::Message(FromSession::StaleClosed(_), _)) => "it is no clerk",
                 Ok(Incoming::Nothing | Incoming::Closed) => return,
                 Err(_) => "it sent what is no message",
             };
@@ -93,21 +94,34 @@ impl Monitor {
     /// Has the records closed that a killed session process has left open, by a
     /// process of its own: it may wait long for a lock that any user can hold.
     fn close_records(&mut self, left: OpenRecords, now: Instant) {
-        let started = Channel::pair().and_then(|(ours, theirs)| {
-            let process = Process::start_role(SESSION_ROLE, theirs)?;
-            match SessionLink::new(ours).send(&ToSession::CloseRecords(left), Vec::new()) {
-                Ok(()) => Ok(process),
-                Err(error) => {
-                    process.end();
-                    Err(error)
-                }
+        if let Err(error) = self.start_clerk(&ToSession::CloseRecords(left), Vec::new()) {
+            let text = format!("the records of a session stay open: {error}");
+            self.log.write(&Event::Warning { text }, now);
+        }
+    }
+
+    /// Has the records closed that an earlier daemon left open when all of its processes were killed.
+    pub(super) fn close_stale_records(&mut self, now: Instant) {
+        let shared = self.shared.try_clone();
+        let started = shared.and_then(|shared| self.start_clerk(&ToSession::CloseStale, vec![shared]));
+        if let Err(error) = started {
+            let text = format!("what an earlier daemon left open in the records stays open: {error}");
+            self.log.write(&Event::Warning { text }, now);
+        }
+    }
+
+    fn start_clerk(&mut self, task: &ToSession, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        let (ours, theirs) = Channel::pair()?;
+        let process = Process::start_role(SESSION_ROLE, theirs)?;
+        let mut link = SessionLink::new(ours);
+        match link.set_nonblocking().and_then(|()| link.send(task, descriptors)) {
+            Ok(()) => {
+                self.await_end(process, Helper::Records(Some(link)));
+                Ok(())
             }
-        });
-        match started {
-            Ok(process) => self.await_end(process, Helper::Records),
             Err(error) => {
-                let text = format!("the records of a session stay open: {error}");
-                self.log.write(&Event::Warning { text }, now);
+                process.end();
+                Err(error)
             }
         }
     }

@@ -204,7 +204,7 @@ impl Monitor {
         }
         let mut helpers = Vec::new();
         for (process, helper) in &self.helpers {
-            helpers.push((process.id(), keep(process.as_fd())?, *helper == Helper::Records));
+            helpers.push((process.id(), keep(process.as_fd())?, matches!(helper, Helper::Records(_))));
         }
         let state = MonitorState {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -262,7 +262,7 @@ impl Monitor {
             self.leaving = Some(Leaving { cause: "drained".to_owned(), stop: None, empty: None });
         }
         for (id, number, records) in state.helpers {
-            let helper = if records { Helper::Records } else { Helper::Relay };
+            let helper = if records { Helper::Records(None) } else { Helper::Relay };
             self.await_end(Process::inherited(id, take(number)?), helper);
         }
         for row in state.sessions {

@@ -26,6 +26,7 @@ use nix::unistd::setsid;
 use crate::audit::event::LoginEvent;
 use crate::config::Config;
 use crate::ipc::{FromSession, Incoming, SessionEndpoint, SessionStart, Shared, ToSession};
+use crate::records::journal::Journal;
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, DescriptorLimit};
 use crate::sys::resolve;
@@ -84,6 +85,9 @@ pub fn run(channel: Channel) -> io::Result<()> {
             left.close();
             return Ok(());
         }
+        Incoming::Message(ToSession::CloseStale, descriptors) => {
+            return close_stale(endpoint, descriptors);
+        }
         Incoming::Message(..) | Incoming::Nothing | Incoming::Closed => {
             return Err(io::Error::other("no start from the monitor"));
         }
@@ -99,6 +103,18 @@ pub fn run(channel: Channel) -> io::Result<()> {
     };
     login.report(LoginEvent::Abandoned { reason });
     Ok(())
+}
+
+/// Closes the records that an earlier daemon and all its processes left open.
+fn close_stale(mut monitor: SessionEndpoint, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    let Ok([shared]) = <[_; 1]>::try_from(descriptors) else {
+        return Err(io::Error::other("no settings from the monitor"));
+    };
+    let Shared { config, .. } = Shared::load(shared)?;
+    match Journal::of(&config).close_stale()? {
+        0 => Ok(()),
+        count => monitor.send(&FromSession::StaleClosed(count), Vec::new()),
+    }
 }
 
 impl Login {

@@ -21,6 +21,7 @@ use super::console::Prompts;
 use super::{Login, NoSession, environment};
 use crate::audit::event::{LoginEvent, SessionEnd};
 use crate::ipc::FromSession;
+use crate::records::journal::Journal;
 use crate::records::{self, Sitting};
 use crate::sys::identity::as_user;
 use crate::sys::pam::Transaction;
@@ -60,6 +61,8 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
         take_terminal(login.console.tty());
         return Err(refuse("no PAM session", &failure));
     }
+    // Best effort: it counts when everything of ours was killed at once.
+    let _ = Journal::of(&login.config).enter(&login.tty);
     // Before the shell: its start files may ask who is logged in.
     records::login(login.config.audit.records, &sitting(login, &user, &login.host_or_address()), before);
     let shell = match start_shell(login, &user, &pam) {
@@ -168,6 +171,7 @@ fn close(login: &Login, user: &User, pam: &mut Transaction<Prompts>) {
     }
     let host = login.host_or_address();
     records::logout(login.config.audit.records, &sitting(login, user, &host), before);
+    Journal::of(&login.config).leave(&login.tty);
 }
 
 impl Session {

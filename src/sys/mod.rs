@@ -17,3 +17,4 @@ pub mod resolve;
 pub mod sandbox;
 pub mod shell;
 pub mod socket;
+pub mod stale_records;

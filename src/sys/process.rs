@@ -183,6 +183,39 @@ impl AsRawFd for Process {
     }
 }
 
+/// When a process was started, in clock ticks since the machine was (proc(5), `starttime`): with
+/// its id that names it among all of this boot. `None` when it is gone.
+///
+/// # Errors
+/// When it cannot be told.
+pub fn started_at(pid: i32) -> io::Result<Option<u64>> {
+    let stat = match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // It went while we read.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // The name stands in parentheses and may hold anything, parentheses too.
+    let behind_name = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default();
+    let text = String::from_utf8_lossy(behind_name);
+    let mut fields = text.split_whitespace();
+    match (fields.next(), fields.nth(18).and_then(|field| field.parse().ok())) {
+        // It has ended, and its parent has not looked yet.
+        (Some("Z" | "X"), _) => Ok(None),
+        (_, Some(time)) => Ok(Some(time)),
+        (_, None) => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Names this boot of the machine.
+///
+/// # Errors
+/// When /proc is not there.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
 /// Names the process for ps(1) and top(1): 15 bytes count.
 pub fn set_name(name: &CStr) {
     let _ = prctl::set_name(name);

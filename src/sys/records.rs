@@ -137,11 +137,20 @@ fn to_entry(record: &Record) -> libc::utmpx {
             }
         }
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // 32 bits on every Linux, until 2106 as the readers take them.
-    entry.ut_tv.tv_sec = i32::from_ne_bytes(u32::try_from(now.as_secs()).unwrap_or(u32::MAX).to_ne_bytes());
-    entry.ut_tv.tv_usec = i32::try_from(now.subsec_micros()).unwrap_or(0);
+    let (seconds, micros) = now();
+    #[allow(clippy::useless_conversion, reason = "32 bits on some machines, 64 on others")]
+    {
+        entry.ut_tv.tv_sec = i32::from_ne_bytes(seconds.to_ne_bytes()).into();
+        entry.ut_tv.tv_usec = i32::try_from(micros).unwrap_or(0).into();
+    }
     entry
+}
+
+/// The time of a record: seconds since 1970, in 32 bits and until 2106 as the readers take
+/// them, and microseconds.
+pub(super) fn now() -> (u32, u32) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (u32::try_from(now.as_secs()).unwrap_or(u32::MAX), now.subsec_micros())
 }
 
 /// Fills a field that needs no NUL at its end when it is full.

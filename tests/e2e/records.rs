@@ -7,13 +7,15 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::accounts::{ALICE, PROMPT};
 use crate::audit::field;
 use crate::daemon::Daemon;
 use crate::peer::{Peer, handshake};
 use crate::probe::service_with;
+use crate::processes::{self, Process};
 use crate::sessions::{ENDINGS, Ending, end};
 use crate::terminal::PATIENCE;
 use crate::world::{World, eventually, find_program, skip, world};
@@ -318,5 +320,163 @@ fn a_session_is_found_in_the_records_by_its_audit_line() {
         assert_eq!(Some(record[3].as_str()), field(&line, "user"));
         assert_eq!(Some(record[5].as_str()), field(&line, "host"));
         assert_eq!(Some(record[6].as_str()), field(&line, "address"));
+    });
+}
+
+const JOURNAL: &str = "/run/rlogind/sessions";
+
+fn send(process: &Process, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(process.pid).unwrap()), signal).unwrap();
+}
+
+/// Kills every process of the daemon but those that are spared, at once: none has a say in it.
+fn crash(daemon: Daemon, spared: impl Fn(&Process) -> bool) {
+    let mut all = vec![daemon.monitor()];
+    all.extend(processes::descendants(daemon.pid()).into_iter().filter(|process| !spared(process)));
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        all.iter().for_each(|process| send(process, signal));
+    }
+    drop(daemon);
+    eventually("all are gone", PATIENCE, || {
+        // World's first process waits for orphans when it comes to it.
+        all.iter().all(|process| Process::of(process.pid).is_none_or(|left| left.state == 'Z')).then_some(())
+    });
+}
+
+/// Another program's login, whose process is gone: like the record of that line, but for these.
+fn add_foreign_login(like: &str, line: &str) {
+    let text = output("utmpdump", &[UTMP]);
+    let entry = text.lines().find(|entry| entry.contains(&format!("[{like} "))).unwrap();
+    let fields = dump(UTMP).into_iter().find(|fields| fields[4] == like).unwrap();
+    // utmpdump reads its columns by their width.
+    let put = |entry: String, from: &str, to: &str| {
+        let width = from.len().max(to.len());
+        entry.replacen(&format!("[{from:width$}"), &format!("[{to:width$}"), 1)
+    };
+    let entry = put(entry.to_owned(), &format!("{:0>5}", fields[1]), "29999");
+    let entry = put(entry, &fields[2], &line[line.len() - 4..]);
+    let entry = put(put(entry, "alice  ", "mallory"), &format!("{like} "), &format!("{line} "));
+    fs::write("/tmp/foreign", entry + "\n").unwrap();
+    let output = Command::new("utmpdump").args(["-r", "/tmp/foreign"]).output().unwrap();
+    assert!(output.status.success());
+    for file in [UTMP, WTMP] {
+        let mut bytes = fs::read(file).unwrap();
+        bytes.extend(&output.stdout);
+        fs::write(file, bytes).unwrap();
+    }
+    assert_eq!((counts(UTMP, line), counts(WTMP, line)), ((1, 0), (1, 0)), "{:#?}", dump(UTMP));
+}
+
+#[test]
+fn what_a_crash_of_everything_left_open_is_closed_at_the_next_start() {
+    world(|world| {
+        if !has_readers() {
+            return;
+        }
+        let daemon = world.serve("");
+        let mut peers = [Peer::log_in(ALICE), Peer::log_in(ALICE)];
+        let lines = peers.each_mut().map(line_of);
+        add_foreign_login(&lines[0], "pts/77");
+        let data = fs::metadata(JOURNAL).unwrap();
+        assert_eq!((data.uid(), data.gid(), data.permissions().mode() & 0o7777), (0, 0, 0o700));
+        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 2);
+        crash(daemon, |_| false);
+        assert_eq!(lines.each_ref().map(|line| counts(UTMP, line)), [(1, 0); 2], "nobody closed them");
+
+        let daemon = world.serve("");
+        let warning = world.audit.wait("warning");
+        assert!(warning.contains("left the records of sessions open: closed 2"), "{warning}");
+        for line in &lines {
+            assert_eq!((counts(UTMP, line), counts(WTMP, line)), ((0, 1), (1, 1)), "{:#?}", dump(WTMP));
+        }
+        let shown = output("who", &[UTMP]);
+        assert!(shown.lines().count() == 1 && shown.starts_with("mallory"), "{shown}");
+        assert_eq!((counts(UTMP, "pts/77"), counts(WTMP, "pts/77")), ((1, 0), (1, 0)));
+        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 0);
+
+        // The terminals' next users are nobody's leftovers, and there is nothing to say again.
+        let mut peer = Peer::log_in(ALICE);
+        let line = line_of(&mut peer);
+        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 1);
+        peer.send("exit\r");
+        peer.wait_end(PATIENCE);
+        closed(world, 1);
+        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 0);
+        stop(daemon);
+        let daemon = world.serve("");
+        stop(daemon);
+        assert_eq!(counts(UTMP, &line), (0, 1));
+        assert_eq!(world.audit.of("warning").len(), 1, "{:?}", world.audit.of("warning"));
+    });
+}
+
+#[test]
+fn a_start_leaves_the_records_alone_of_a_session_that_closes_them_itself() {
+    world(|world| {
+        if !has_readers() {
+            return;
+        }
+        let daemon = world.serve("");
+        let mut peer = Peer::log_in(ALICE);
+        let line = line_of(&mut peer);
+        let shell: u32 = peer.run("echo $$").parse().unwrap();
+        let session = Process::of(Process::of(shell).unwrap().parent).unwrap();
+        // It has lost its monitor, and has not come to its end.
+        send(&session, Signal::SIGSTOP);
+        crash(daemon, |process| [shell, session.pid].contains(&process.pid));
+        let daemon = world.serve("");
+        // The clerk has come and gone: what it says, it says before the daemon has stopped.
+        stop(daemon);
+        assert_eq!((counts(UTMP, &line), counts(WTMP, &line)), ((1, 0), (1, 0)));
+        assert!(world.audit.of("warning").is_empty());
+        send(&session, Signal::SIGCONT);
+        eventually("it closes its records", PATIENCE, || {
+            (counts(UTMP, &line) == (0, 1) && counts(WTMP, &line) == (1, 1)).then_some(())
+        });
+        eventually("it takes its note away", PATIENCE, || {
+            fs::read_dir(JOURNAL).unwrap().next().is_none().then_some(())
+        });
+    });
+}
+
+#[test]
+fn a_terminal_that_is_anothers_by_now_and_records_no_are_left_alone() {
+    world(|world| {
+        if !has_readers() {
+            return;
+        }
+        let daemon = world.serve("");
+        let mut peer = Peer::log_in(ALICE);
+        let line = line_of(&mut peer);
+        crash(daemon, |_| false);
+        let before = [UTMP, WTMP].map(|file| fs::read(file).unwrap());
+        let notes = fs::read_dir(JOURNAL).unwrap().map(|entry| entry.unwrap().path());
+        let notes: Vec<_> = notes.map(|path| (fs::read(&path).unwrap(), path)).collect();
+        assert_eq!(notes.len(), 1);
+        stop(world.serve("[audit]\nrecords = \"no\"\n"));
+        assert_eq!([UTMP, WTMP].map(|file| fs::read(file).unwrap()), before);
+        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 0);
+
+        for (bytes, path) in notes {
+            fs::write(path, bytes).unwrap();
+        }
+        // Its record is replaced in utmp, and followed by the new one in wtmp.
+        add_foreign_login(&line, "pts/77");
+        let foreign = |bytes: &[u8]| {
+            let (size, name) = (bytes.len() / 2, b"pts/77");
+            let mut entry = bytes[size..].to_vec();
+            let at = entry.windows(name.len()).position(|window| window == name).unwrap();
+            entry[at..at + 6].fill(0);
+            entry[at..at + line.len()].copy_from_slice(line.as_bytes());
+            entry
+        };
+        let [utmp, wtmp] = [UTMP, WTMP].map(|file| fs::read(file).unwrap());
+        fs::write(UTMP, foreign(&utmp)).unwrap();
+        fs::write(WTMP, [&wtmp[..wtmp.len() / 2], &foreign(&wtmp)].concat()).unwrap();
+        let before = [UTMP, WTMP].map(|file| fs::read(file).unwrap());
+        stop(world.serve(""));
+        assert_eq!([UTMP, WTMP].map(|file| fs::read(file).unwrap()), before);
+        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 0);
+        assert!(world.audit.of("warning").is_empty());
     });
 }
