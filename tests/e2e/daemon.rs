@@ -32,9 +32,14 @@ impl Daemon {
         if fs::exists(OTHER_PROGRAM).unwrap() {
             return start_other();
         }
+        Daemon::start_copy(PROGRAM, config)
+    }
+
+    /// The same with a copy of the executable, which can be replaced.
+    pub(crate) fn start_copy(program: &str, config: &str) -> Daemon {
         fs::write("/etc/rlogind.toml", config).unwrap();
         let stderr = File::options().create(true).append(true).open(stderr_file()).unwrap();
-        let child = Command::new(PROGRAM)
+        let child = Command::new(program)
             .arg("--stderr")
             .env(LEAK, "leaked")
             .stdin(Stdio::null())
@@ -67,6 +72,14 @@ impl Daemon {
             let children = processes::all().into_iter().filter(|process| process.parent == self.pid());
             children.into_iter().find(|process| process.uid != 0)
         })
+    }
+
+    /// Waits for another relay than that one to serve.
+    pub(crate) fn next_relay(&self, before: &Process) -> Process {
+        eventually("another relay serves", Duration::from_secs(5), || {
+            Process::of(before.pid).is_none_or(|old| old.state == 'Z').then_some(())
+        });
+        self.relay()
     }
 
     /// Sends a signal to the monitor.

@@ -29,6 +29,7 @@ mod bytes;
 mod check;
 mod clients;
 mod ending;
+mod hand_over;
 mod handshake;
 mod holes;
 mod inetd;

@@ -1,0 +1,332 @@
+//! Sessions outlive their relay, and the monitor's executable.
+
+use std::fs;
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::accounts::{ALICE, PROMPT};
+use crate::audit::field;
+use crate::daemon::{Daemon, PROGRAM};
+use crate::ending::nothing_is_left;
+use crate::peer::{End, Peer, handshake, window_message};
+use crate::processes::Process;
+use crate::terminal::PATIENCE;
+use crate::world::{World, eventually, world};
+
+/// Where a copy of the executable stands that a test may replace.
+const COPY: &str = "/tmp/rlogind";
+
+fn kill_now(process: &Process) {
+    kill(Pid::from_raw(i32::try_from(process.pid).unwrap()), Signal::SIGKILL).unwrap();
+}
+
+fn serve_copy() -> Daemon {
+    fs::copy(PROGRAM, COPY).unwrap();
+    Daemon::start_copy(COPY, "")
+}
+
+/// Puts another file where the daemon's executable was, as a package manager does.
+fn replace_copy(content: &[u8], mode: u32) {
+    let new = format!("{COPY}.new");
+    fs::write(&new, content).unwrap();
+    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    fs::rename(new, COPY).unwrap();
+}
+
+/// Has the executable on disk take over, and waits until it has.
+fn upgrade(world: &World, daemon: &Daemon) {
+    let before = world.audit.of("upgraded").len();
+    let relay = daemon.relay();
+    daemon.signal(Signal::SIGUSR2);
+    eventually("the upgrade", PATIENCE, || (world.audit.of("upgraded").len() > before).then_some(()));
+    daemon.next_relay(&relay);
+}
+
+/// Bytes that look like window messages now and then, and never are.
+fn tricky(length: usize) -> Vec<u8> {
+    let mut state: u64 = 513;
+    let mut bytes: Vec<u8> = Vec::with_capacity(length);
+    while bytes.len() < length {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let [byte, kind, ..] = state.to_be_bytes();
+        match kind {
+            0..=9 => bytes.extend_from_slice(b"\xff\xffsx"),
+            10..=19 => bytes.extend_from_slice(b"\xff\xff"),
+            20..=29 => bytes.extend_from_slice(b"\xff"),
+            _ => bytes.push(if byte == b's' { b't' } else { byte }),
+        }
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Sends bytes through a program that gives them back, while `disturb` goes on.
+fn echo_through(peer: &mut Peer, length: usize, mut disturb: impl FnMut()) {
+    peer.send("stty raw -echo; echo G\"\"O; exec cat\r");
+    peer.expect("GO\n");
+    let start = peer.data.len() - peer.rest().len();
+    let bytes = tricky(length);
+    let mut stream = peer.stream.try_clone().unwrap();
+    let sent = bytes.clone();
+    let sender = thread::spawn(move || {
+        // In pieces, so that it lasts for as long as the disturbance does.
+        for piece in sent.chunks(8 * 1024) {
+            stream.write_all(piece).unwrap();
+            thread::sleep(Duration::from_millis(2));
+        }
+    });
+    while !sender.is_finished() {
+        disturb();
+        peer.listen(Duration::from_millis(30));
+    }
+    sender.join().unwrap();
+    peer.wait("the last byte", Duration::from_secs(30), |peer| peer.data.len() >= start + length);
+    let got = &peer.data[start..];
+    let differs = got.iter().zip(&bytes).position(|(got, sent)| got != sent);
+    assert_eq!((got.len(), differs), (length, None), "bytes lost, doubled or changed");
+}
+
+#[test]
+fn a_relay_that_is_killed_takes_no_session_with_it() {
+    world(|world| {
+        let daemon = world.serve("");
+        let mut peers = [(); 3].map(|()| Peer::log_in(ALICE));
+        let relay = daemon.relay();
+        let asked = peers[0].urgent.len();
+        kill_now(&relay);
+        let killed = Instant::now();
+        let next = daemon.next_relay(&relay);
+        assert_ne!(next.pid, relay.pid);
+        for peer in &mut peers {
+            assert_eq!(peer.run("echo still here"), "still here");
+        }
+        // Not a measurement: it is told apart from a relay that is waited for.
+        assert!(killed.elapsed() < Duration::from_secs(3), "{:?}", killed.elapsed());
+        // Whether the client was ever asked is not known any more.
+        peers[0].wait_urgent(0x80, asked);
+        peers[0].send_size(33, 99);
+        eventually("the new size", PATIENCE, || (peers[0].run("stty size") == "33 99").then_some(()));
+        assert_eq!(Peer::log_in(ALICE).run("echo new"), "new");
+        for peer in &mut peers {
+            peer.send("exit 3\r");
+            assert_eq!(peer.wait_end(PATIENCE), End::Closed);
+        }
+        let closed = world.audit.wait_count("session-closed", 4);
+        assert_eq!(closed.iter().filter(|line| field(line, "status") == Some("3")).count(), 3, "{closed:#?}");
+        // The kernel's count stands in for that of the relay that died.
+        let output: u64 = field(&closed[0], "bytes_out").unwrap().parse().unwrap();
+        assert!(output > 60, "{closed:#?}");
+        nothing_is_left(&daemon);
+    });
+}
+
+#[test]
+fn a_login_at_its_prompt_outlives_the_relay() {
+    world(|world| {
+        let daemon = world.serve("");
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.expect("Password: ");
+        let relay = daemon.relay();
+        kill_now(&relay);
+        daemon.next_relay(&relay);
+        peer.send(format!("{}\r", ALICE.password));
+        peer.expect(PROMPT);
+        assert_eq!(peer.run("echo in"), "in");
+    });
+}
+
+#[test]
+fn what_ended_while_there_was_no_relay_is_told_to_the_end() {
+    world(|world| {
+        let daemon = world.serve("");
+        let mut peer = Peer::log_in(ALICE);
+        peer.send("sleep 1; echo la\"\"st; exit\r");
+        peer.expect("exit\r\n");
+        // One that ends at once is followed by others behind pauses only.
+        for _ in 0..4 {
+            let relay = daemon.relay();
+            kill_now(&relay);
+            eventually("the relay has gone", PATIENCE, || {
+                Process::of(relay.pid).is_none_or(|old| old.state == 'Z').then_some(())
+            });
+        }
+        peer.expect("last\r\n");
+        assert_eq!(peer.wait_end(PATIENCE), End::Closed);
+        world.audit.wait_count("session-closed", 1);
+        assert!(daemon.monitor().state != 'Z');
+    });
+}
+
+#[test]
+fn a_reload_in_mid_stream_loses_no_byte_and_doubles_none() {
+    world(|world| {
+        let daemon = world.serve("");
+        let mut peer = Peer::log_in(ALICE);
+        let first = daemon.relay();
+        let mut reloads = 0;
+        echo_through(&mut peer, 3 * 1024 * 1024, || {
+            daemon.signal(Signal::SIGHUP);
+            reloads += 1;
+        });
+        assert!(reloads > 5, "{reloads}");
+        assert_ne!(daemon.relay().pid, first.pid);
+        assert_eq!(Process::of(daemon.pid()).map(|monitor| monitor.state == 'Z'), Some(false));
+        eventually("every reload is noted", PATIENCE, || {
+            (world.audit.of("config-read").len() > 5).then_some(())
+        });
+        assert_eq!(world.audit.of("warning"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn an_upgrade_in_mid_stream_loses_no_byte_and_doubles_none() {
+    world(|world| {
+        let daemon = serve_copy();
+        let mut peer = Peer::log_in(ALICE);
+        replace_copy(&fs::read(PROGRAM).unwrap(), 0o755);
+        let mut upgrades = 0;
+        echo_through(&mut peer, 3 * 1024 * 1024, || {
+            daemon.signal(Signal::SIGUSR2);
+            upgrades += 1;
+            thread::sleep(Duration::from_millis(100));
+        });
+        assert!(upgrades > 3, "{upgrades}");
+        let lines = world.audit.of("upgraded");
+        assert!(lines.len() > 1, "{}", world.audit.text());
+        assert_eq!(field(&lines[0], "sessions"), Some("1"));
+        let mut other = Peer::log_in(ALICE);
+        assert_eq!(other.run("echo new"), "new");
+        other.send("exit 5\r");
+        other.wait_end(PATIENCE);
+        peer.reset();
+        let closed = world.audit.wait_count("session-closed", 2);
+        assert!(closed.iter().any(|line| field(line, "status") == Some("5")), "{closed:#?}");
+        // What the first image started, the last one has waited for.
+        nothing_is_left(&daemon);
+    });
+}
+
+#[test]
+fn a_hand_over_between_the_halves_of_anything_is_not_noticed() {
+    world(|world| {
+        let daemon = serve_copy();
+        let halves = |first: &[u8], peer: &mut Peer, second: &[u8], upgraded: bool| {
+            peer.send(first);
+            thread::sleep(Duration::from_millis(20));
+            if upgraded {
+                upgrade(world, &daemon);
+            } else {
+                let relay = daemon.relay();
+                daemon.signal(Signal::SIGHUP);
+                daemon.next_relay(&relay);
+            }
+            peer.send(second);
+        };
+        for upgraded in [false, true] {
+            let mut peer = Peer::connect();
+            let hello = handshake("nobody", "alice", "vt100/38400");
+            halves(&hello[..9], &mut peer, &hello[9..], upgraded);
+            peer.expect("Password: ");
+            let password = format!("{}\r", ALICE.password);
+            halves(&password.as_bytes()[..5], &mut peer, &password.as_bytes()[5..], upgraded);
+            peer.expect(PROMPT);
+            peer.wait_urgent(0x80, 0);
+            let size = window_message(41, 77);
+            halves(&size[..6], &mut peer, &size[6..], upgraded);
+            eventually("the size", PATIENCE, || (peer.run("stty size") == "41 77").then_some(()));
+            assert_eq!(peer.stray_bytes(), Vec::<u8>::new());
+            assert_eq!(peer.urgent_bytes(), [0x80], "asked for the size once");
+        }
+    });
+}
+
+#[test]
+fn an_executable_that_cannot_take_over_changes_nothing() {
+    world(|world| {
+        let daemon = serve_copy();
+        let mut peer = Peer::log_in(ALICE);
+        let relay = daemon.relay();
+        let attempts: [(&[u8], u32, &str); 4] = [
+            (b"#!/bin/sh\nexit 0\n", 0o755, "does not know of taking over"),
+            (b"#!/bin/sh\nsleep 60\n", 0o755, "does not answer"),
+            (b"no program at all", 0o755, "cannot be started"),
+            (b"#!/bin/sh\n", 0o644, "cannot be started"),
+        ];
+        for (number, (content, mode, why)) in (1..).zip(attempts) {
+            replace_copy(content, mode);
+            daemon.signal(Signal::SIGUSR2);
+            let lines = eventually("the reason", Duration::from_secs(15), || {
+                Some(world.audit.of("warning")).filter(|lines| lines.len() >= number)
+            });
+            assert!(
+                lines[number - 1].contains(why) && lines[number - 1].contains("no upgrade"),
+                "{lines:#?}"
+            );
+            assert_eq!(peer.run("echo same"), "same");
+        }
+        assert_eq!(daemon.relay().pid, relay.pid);
+        // A configuration that the next one would not take is no reason to stop, either.
+        replace_copy(&fs::read(PROGRAM).unwrap(), 0o755);
+        fs::write("/etc/rlogind.toml", "nonsense = 1\n").unwrap();
+        daemon.signal(Signal::SIGUSR2);
+        let told = eventually("the reason", PATIENCE, || world.audit.of("warning").get(4).cloned());
+        assert!(told.contains("nonsense"), "{told}");
+        fs::write("/etc/rlogind.toml", "").unwrap();
+        upgrade(world, &daemon);
+        assert_eq!(peer.run("echo same"), "same");
+    });
+}
+
+#[test]
+fn a_drained_daemon_lets_nobody_in_and_ends_with_its_last_user() {
+    world(|world| {
+        let mut daemon = world.serve("");
+        let mut peer = Peer::log_in(ALICE);
+        daemon.signal(Signal::SIGUSR1);
+        world.audit.wait("draining");
+        eventually("nobody listens", PATIENCE, || (!crate::daemon::listens(513)).then_some(()));
+        // Even a new relay opens no door.
+        let relay = daemon.relay();
+        kill_now(&relay);
+        daemon.next_relay(&relay);
+        assert_eq!(peer.run("echo still here"), "still here");
+        assert!(!crate::daemon::listens(513));
+        peer.send("exit\r");
+        assert_eq!(peer.wait_end(PATIENCE), End::Closed);
+        assert!(daemon.wait(Duration::from_secs(10)).success());
+        let stopped = world.audit.wait("stopped");
+        assert_eq!(field(&stopped, "cause"), Some("drained"));
+    });
+}
+
+#[test]
+fn a_reload_opens_and_closes_doors_and_a_bad_one_changes_nothing() {
+    world(|world| {
+        let daemon = world.serve("listen = [\"127.0.0.1:513\"]\n");
+        let mut peer = Peer::log_in(ALICE);
+        let reload = |config: &str, event: &str| {
+            let before = world.audit.of(event).len();
+            fs::write("/etc/rlogind.toml", config).unwrap();
+            daemon.signal(Signal::SIGHUP);
+            eventually(event, PATIENCE, || world.audit.of(event).get(before).cloned())
+        };
+        reload("listen = [\"127.0.0.1:513\", \"127.0.0.1:1513\"]\n", "config-read");
+        let mut second = Peer::connect_to([127, 0, 0, 1].into(), 1513);
+        second.send(handshake("nobody", "alice", "vt100/38400"));
+        second.give_password(ALICE);
+        reload("listen = [\"127.0.0.1:1513\"]\n", "config-read");
+        eventually("the old door is closed", PATIENCE, || (!crate::daemon::listens(513)).then_some(()));
+        assert!(crate::daemon::listens(1513));
+        // An address that is taken.
+        let _taken = std::net::TcpListener::bind("127.0.0.1:2513").unwrap();
+        let told = reload("listen = [\"127.0.0.1:513\", \"127.0.0.1:2513\"]\n", "config-refused");
+        assert!(told.contains("127.0.0.1:2513"), "{told}");
+        assert!(crate::daemon::listens(1513) && !crate::daemon::listens(513));
+        assert_eq!(peer.run("echo first"), "first");
+        assert_eq!(second.run("echo second"), "second");
+    });
+}
