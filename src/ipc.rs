@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::audit::event::{LoginEvent, SessionEnd, Via};
-use crate::config::{Config, Limits, Records};
+use crate::config::{Access, Config, Limits, Records, Startups};
 use crate::records::{self, Sitting};
 use crate::sys::channel::{Channel, Received};
 use crate::sys::memory_file;
@@ -52,6 +52,8 @@ pub enum ToRelay {
     Opened(ConnectionId),
     /// There will be no session; the client is told why.
     Refused(ConnectionId, String),
+    /// The user is logged in: the connection does not count as starting any more.
+    LoggedIn(ConnectionId),
     /// The session process has ended: what the PTY still holds is the last output.
     Ended(ConnectionId),
     /// Accept no more and close what has no session.
@@ -87,6 +89,8 @@ pub struct Resumed {
     pub answered: bool,
     /// What the kernel counted until now.
     pub traffic: Traffic,
+    /// Its user is logged in.
+    pub logged_in: bool,
     /// The session has ended: what the PTY still holds is the last output.
     pub ended: bool,
 }
@@ -126,25 +130,33 @@ pub enum Greeting {
     Tcpmux,
 }
 
-/// What of `[limits]` the relay keeps.
+/// What of `[limits]`, `allow` and `deny` the relay keeps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RelayLimits {
+    /// Who may connect at all.
+    pub access: Access,
     /// Live connections in all.
     pub sessions: u32,
     /// Live connections of one source.
     pub per_source: u32,
+    /// Connections that are not logged in yet.
+    pub startups: Startups,
     /// Total time for a handshake.
     pub handshake: Duration,
     /// Close a session after so long without a byte; zero: never.
     pub idle: Duration,
     /// Ask silent clients whether they are still there.
     pub keepalive: bool,
+    /// How long a client may leave what it was sent unacknowledged; zero: as the kernel has it.
+    pub unacknowledged: Duration,
 }
 
-impl From<&Limits> for RelayLimits {
-    fn from(limits: &Limits) -> Self {
-        let Limits { sessions, per_source, handshake, idle, keepalive, .. } = *limits;
-        RelayLimits { sessions, per_source, handshake, idle, keepalive }
+impl From<&Config> for RelayLimits {
+    fn from(config: &Config) -> Self {
+        let Limits { sessions, per_source, startups, handshake, idle, keepalive, unacknowledged, .. } =
+            config.limits;
+        let access = config.access.clone();
+        RelayLimits { access, sessions, per_source, startups, handshake, idle, keepalive, unacknowledged }
     }
 }
 
@@ -179,6 +191,11 @@ pub enum FromRelay {
         peer: SocketAddr,
         /// The handshake, to be checked again by whoever uses it.
         fields: HandshakeFields,
+    },
+    /// No client can be accepted, for want of memory; for the audit log only.
+    Shortage {
+        /// The system's error number (errno(3)).
+        code: i32,
     },
     /// The connection is closed, whoever began it.
     Closed {
@@ -386,6 +403,12 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         self.flush()
     }
 
+    /// Messages that wait for the other side to read.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Sends what waits, as far as the other side reads.
     ///
     /// # Errors
@@ -459,5 +482,42 @@ impl Shared {
     /// When the file does not hold settings.
     pub fn load(file: OwnedFd) -> io::Result<Shared> {
         postcard::from_bytes(&memory_file::read(file)?).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::sys::channel::MAX_MESSAGE;
+
+    /// A configuration that the parser takes must not be one that no relay can be given.
+    #[test]
+    fn the_longest_set_up_is_a_message() {
+        let networks = |prefix: &str| {
+            let list =
+                (0..256).map(|n| format!("\"{prefix}:ffff:ffff:ffff:ffff:ffff:ffff:{:x}\"", 0xff00 + n));
+            list.collect::<Vec<_>>().join(", ")
+        };
+        let names = (0..32).map(|n| format!("\"{}{n:02}\"", "s".repeat(62))).collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "allow = [{}]\ndeny = [{}]\n[tcpmux]\nservices = [{names}]\n",
+            networks("2001"),
+            networks("2002")
+        );
+        let config = config::parse(&text, Path::new("test")).unwrap();
+        let setup = RelaySetup {
+            scratch: PathBuf::from("/").join("x".repeat(107)),
+            uid: u32::MAX,
+            gid: u32::MAX,
+            limits: (&config).into(),
+            first_id: u64::MAX,
+            services: Services { names: config.tcpmux.services.clone(), help: true },
+            single: true,
+        };
+        let length = postcard::to_stdvec(&ToRelay::Setup(setup)).unwrap().len();
+        assert!(length <= MAX_MESSAGE, "{length} bytes");
     }
 }

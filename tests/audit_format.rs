@@ -78,17 +78,17 @@ fn daemon_table() -> Vec<(Event, Severity, &'static str)> {
             r#"no account rlogind, nobody stands in event="warning""#,
         ),
         (
-            Event::Connection { peer: peer(), via: Via::Rlogin },
+            Event::Connection { peer: peer(), via: Via::Rlogin, count: 1 },
             Info,
             r#"rlogin connection from 192.0.2.7 port 1023 event="connection" address="192.0.2.7" port="1023" via="rlogin""#,
         ),
         (
-            Event::Connection { peer: "[2001:db8::7]:1022".parse().unwrap(), via: Via::Tcpmux },
+            Event::Connection { peer: "[2001:db8::7]:1022".parse().unwrap(), via: Via::Tcpmux, count: 1 },
             Info,
             r#"tcpmux connection from 2001:db8::7 port 1022 event="connection" address="2001:db8::7" port="1022" via="tcpmux""#,
         ),
         (
-            Event::Connection { peer: peer(), via: Via::Inetd },
+            Event::Connection { peer: peer(), via: Via::Inetd, count: 1 },
             Info,
             r#"inetd connection from 192.0.2.7 port 1023 event="connection" address="192.0.2.7" port="1023" via="inetd""#,
         ),
@@ -100,7 +100,22 @@ fn daemon_table() -> Vec<(Event, Severity, &'static str)> {
         (
             refused(3),
             Notice,
-            r#"connection from 192.0.2.7 port 1023 refused 3 times: locuser too long event="refused" address="192.0.2.7" port="1023" reason="locuser too long" count="3""#,
+            r#"3 connections refused, the last from 192.0.2.7 port 1023: locuser too long event="refused" address="192.0.2.7" port="1023" reason="locuser too long" count="3""#,
+        ),
+        (
+            Event::Connection { peer: peer(), via: Via::Tcpmux, count: 3 },
+            Info,
+            r#"3 more connections, the last by tcpmux from 192.0.2.7 port 1023 event="connection" address="192.0.2.7" port="1023" via="tcpmux" count="3""#,
+        ),
+        (
+            Event::Shortage { text: "no client can be accepted".into(), count: 1 },
+            Warning,
+            r#"no client can be accepted event="shortage""#,
+        ),
+        (
+            Event::Shortage { text: "no client can be accepted".into(), count: 3 },
+            Warning,
+            r#"3 times: no client can be accepted event="shortage" count="3""#,
         ),
         (
             Event::Lost { lines: 27 },
@@ -250,6 +265,7 @@ fn filled(s: &str) -> Vec<Event> {
         Event::ConfigRefused { path: text(), error: text() },
         Event::Warning { text: text() },
         Event::Refused { peer: peer(), reason: text(), count: u32::MAX },
+        Event::Shortage { text: text(), count: u32::MAX },
         login(LoginEvent::TrustGranted {
             user: text(),
             remote_user: text(),

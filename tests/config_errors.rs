@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use rlogind::config::{self, Config, Error, Rule, RuleHost, RuleVerdict};
+use rlogind::config::{self, Config, Error, Rule, RuleHost, RuleVerdict, Startups};
 
 const FILE: &str = "/etc/rlogind.toml";
 
@@ -33,7 +33,7 @@ fn unknown_keys() {
     check(&[
         (
             "port = 513",
-            r#"1: port: unknown key; the top level has listen, user, control, trust, login, limits, tcpmux, audit"#,
+            r#"1: port: unknown key; the top level has listen, user, control, allow, deny, trust, login, limits, tcpmux, audit"#,
         ),
         ("\nusr = \"x\"", r#"2: usr: unknown key, did you mean "user"?"#),
         ("[trust]\nwildcard = true", r#"2: trust.wildcard: unknown key, did you mean "wildcards"?"#),
@@ -42,7 +42,7 @@ fn unknown_keys() {
         ("[limits]\nper-source = 1", r#"2: limits.per-source: unknown key, did you mean "per_source"?"#),
         (
             "[limits]\nlisten = []",
-            "2: limits.listen: unknown key; [limits] has sessions, per_source, handshake, login, idle, keepalive",
+            "2: limits.listen: unknown key; [limits] has sessions, per_source, startups, handshake, login, idle, unacknowledged, keepalive",
         ),
         ("[tcpmux]\nenable = true", r#"2: tcpmux.enable: unknown key, did you mean "enabled"?"#),
         ("[tcpmux]\nport = 1", "2: tcpmux.port: unknown key; [tcpmux] has enabled, listen, services, help"),
@@ -55,7 +55,7 @@ fn unknown_keys() {
         // Of several, the one that stands first.
         (
             "zz = 1\naa = 1",
-            "1: zz: unknown key; the top level has listen, user, control, trust, login, limits, tcpmux, audit",
+            "1: zz: unknown key; the top level has listen, user, control, allow, deny, trust, login, limits, tcpmux, audit",
         ),
     ]);
 }
@@ -70,6 +70,8 @@ fn wrong_types() {
         ),
         ("user = 1", "1: user: expected a string, found an integer"),
         ("control = true", "1: control: expected a string, found a boolean"),
+        ("allow = \"0.0.0.0/0\"", "1: allow: expected an array of networks, found a string"),
+        ("deny = [1]", "1: deny: expected a network in a string, found an integer"),
         ("trust = true", "1: trust: expected a table, found a boolean"),
         ("[[login]]\nroot = \"no\"", "1: login: expected a table, found an array"),
         ("[trust]\n\nwildcards = \"yes\"", "3: trust.wildcards: expected a boolean, found a string"),
@@ -94,6 +96,11 @@ fn wrong_types() {
         ("[login]\nattempts = \"3\"", "2: login.attempts: expected an integer, found a string"),
         ("[login]\nattempts = 3.0", "2: login.attempts: expected an integer, found a float"),
         ("[login]\nbanner = false", "2: login.banner: expected a string, found a boolean"),
+        ("[limits]\nstartups = 1.5", "2: limits.startups: expected an integer, found a float"),
+        (
+            "[limits]\nunacknowledged = 10",
+            r#"2: limits.unacknowledged: expected a duration such as "10s", found an integer"#,
+        ),
         (
             "[limits]\nhandshake = 10",
             r#"2: limits.handshake: expected a duration such as "10s", found an integer"#,
@@ -133,6 +140,11 @@ fn impossible_values() {
         ("user = \"root\"", "1: user: the relay must not run as root"),
         ("control = \"run/control\"", r#"1: control: "run/control" is not the absolute path of a file"#),
         ("control = \"/a\\u0000b\"", r#"1: control: "/a\0b" has a control character"#),
+        ("deny = [\"host\"]", r#"1: deny: "host" is not a network"#),
+        (
+            "allow = [\"192.0.2.1/24\"]",
+            r#"1: allow: "192.0.2.1/24" has bits beyond its prefix; is 192.0.2.0/24 meant?"#,
+        ),
         (
             "[trust]\nfiles_from = [\"192.0.2.0/33\"]",
             r#"2: trust.files_from: "192.0.2.0/33" is not a network"#,
@@ -157,6 +169,17 @@ fn impossible_values() {
         ("[login]\nbanner = \"issue\"", r#"2: login.banner: "issue" is not the absolute path of a file"#),
         ("[limits]\nsessions = 0", "2: limits.sessions: must be from 1 to 1000000, not 0"),
         ("[limits]\nper_source = 0", "2: limits.per_source: must be from 1 to 1000000, not 0"),
+        ("[limits]\nstartups = 0", "2: limits.startups: must be from 1 to 1000000, not 0"),
+        (
+            "[limits]\nstartups = \"10:30\"",
+            r#"2: limits.startups: "10:30" is neither a number nor START:RATE:FULL, three numbers"#,
+        ),
+        (
+            "[limits]\nstartups = \"10:30:9\"",
+            r#"2: limits.startups: "10:30:9": START:RATE:FULL must be 1 or more, 1 to 100, and not less than the first and not more than 1000000"#,
+        ),
+        ("[limits]\nunacknowledged = \"999ms\"", "2: limits.unacknowledged: must be 0s, or from 1s to 24h"),
+        ("[limits]\nunacknowledged = \"25h\"", "2: limits.unacknowledged: must be 0s, or from 1s to 24h"),
         ("[limits]\nhandshake = \"0s\"", "2: limits.handshake: must be more than 0s and not more than 1h"),
         ("[limits]\nhandshake = \"61m\"", "2: limits.handshake: must be more than 0s and not more than 1h"),
         ("[limits]\nlogin = \"0s\"", "2: limits.login: must be more than 0s and not more than 24h"),
@@ -183,6 +206,21 @@ fn impossible_values() {
         ("[audit]\nfacility = \"secret\"", r#"2: audit.facility: "secret" is no syslog facility"#),
         ("[audit]\nrecords = \"\"", r#"2: audit.records: expected "auto" or "yes" or "no", found """#),
     ]);
+}
+
+/// Each client is compared with all of them, and the relay is told of them in one message.
+#[test]
+fn lists_that_are_too_long() {
+    let list = |entry: &str, count: usize| format!("[{}]", vec![format!("\"{entry}\""); count].join(", "));
+    for key in ["allow", "deny"] {
+        assert!(parse(&format!("{key} = {}", list("192.0.2.0/24", 256))).is_ok());
+        let text = format!("{key} = {}", list("192.0.2.0/24", 257));
+        check(&[(&text, &format!("1: {key}: 257 entries; there may be 256 at most"))]);
+    }
+    let names = |count: usize| (0..count).map(|n| format!("\"s{n}\"")).collect::<Vec<_>>().join(", ");
+    assert!(parse(&format!("[tcpmux]\nservices = [{}]", names(32))).is_ok());
+    let text = format!("[tcpmux]\nservices = [{}]", names(33));
+    check(&[(&text, "2: tcpmux.services: 33 entries; there may be 32 at most")]);
 }
 
 #[test]
@@ -256,11 +294,15 @@ fn values_are_read_as_written() {
     let config = parse(
         r#"
         listen = ["[::1]:5513"]
+        allow = ["192.0.2.7", "::ffff:192.0.2.0/120"]
+        deny = ["::/0"]
         [trust]
         files_from = ["::ffff:192.0.2.7", "2001:db8::/32"]
         rule = [{ verdict = "password" }]
         [limits]
         sessions = 1_000
+        startups = 7
+        unacknowledged = "30s"
         idle = "1d"
         [login]
         banner = "/etc/issue.net"
@@ -269,7 +311,12 @@ fn values_are_read_as_written() {
     .unwrap();
     assert_eq!(config.listen, ["[::1]:5513".parse().unwrap()]);
     assert_eq!(config.trust.files_from, ["192.0.2.7/32".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
-    assert_eq!(config.trust.rules[0].line, 5);
+    let networks = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+    assert_eq!(config.access.allow, networks(&["192.0.2.7/32", "192.0.2.0/24"]));
+    assert_eq!(config.access.deny, networks(&["::/0"]));
+    assert_eq!(config.limits.startups, Startups { start: 7, rate: 100, full: 7 });
+    assert_eq!(config.limits.unacknowledged, Duration::from_secs(30));
+    assert_eq!(config.trust.rules[0].line, 7);
     assert_eq!(config.limits.sessions, 1000);
     assert_eq!(config.limits.idle, Duration::from_secs(86_400));
     assert_eq!(config.login.banner.as_deref(), Some(Path::new("/etc/issue.net")));
@@ -334,10 +381,11 @@ fn fragments() -> impl Strategy<Value = String> {
         Just("[[trust.rule]]\n".to_owned()),
         Just("[login]\n".to_owned()),
         Just("[limits]\n".to_owned()),
-        "(listen|from|users|files_from) = \\[\"[0-9a-f.:/\\[\\]+-]{0,12}\"\\]\n",
+        "(allow|deny|listen|from|users|files_from) = \\[\"[0-9a-f.:/\\[\\]+-]{0,12}\"\\]\n",
         "(idle|login|handshake|verdict|root|user|banner) = \"\\PC{0,6}\"\n",
-        "(sessions|attempts|per_source) = -?[0-9_]{1,22}\n",
-        "(idle|login|handshake) = \"[0-9]{0,21}[a-z]{0,2}\"\n",
+        "startups = \"[0-9:]{0,12}\"\n",
+        "(sessions|attempts|per_source|startups) = -?[0-9_]{1,22}\n",
+        "(idle|login|handshake|unacknowledged) = \"[0-9]{0,21}[a-z]{0,2}\"\n",
     ];
     proptest::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }

@@ -51,20 +51,29 @@ pub enum Event {
         /// The whole sentence.
         text: String,
     },
-    /// A client connected.
+    /// A client connected and was let in to say what it wants.
     Connection {
-        /// The client's address and port.
+        /// The client's address and port; the last one's when there are more.
         peer: SocketAddr,
         /// Which door it came through.
         via: Via,
+        /// How many connections this line stands for (1 unless the log was thinned).
+        count: u32,
     },
     /// A client was refused before there was a session.
     Refused {
-        /// The client's address and port.
+        /// The client's address and port; the last one's when there are more.
         peer: SocketAddr,
         /// Why; may hold what the client sent, so the formatter escapes it.
         reason: String,
         /// How many refusals this line stands for (1 unless the log was thinned).
+        count: u32,
+    },
+    /// The system is short of something, and clients feel it.
+    Shortage {
+        /// The whole sentence.
+        text: String,
+        /// How often this line's shortage was met (1 unless the log was thinned).
         count: u32,
     },
     /// Something that happened in a login or session.

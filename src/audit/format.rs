@@ -65,12 +65,12 @@ pub fn line(event: &Event) -> Line {
             Line::new(Severity::Error, sentence, "config-refused").field("path", path).field("error", error)
         }
         Event::Warning { text } => Line::new(Severity::Warning, Text(text).to_string(), "warning"),
-        Event::Connection { peer, via } => {
-            let via = via_name(*via);
-            let sentence = format!("{via} connection from {} port {}", address(*peer), peer.port());
-            Line::new(Severity::Info, sentence, "connection").peer(*peer).field("via", via)
-        }
+        Event::Connection { peer, via, count } => connection(*peer, *via, *count),
         Event::Refused { peer, reason, count } => refused(*peer, reason, *count),
+        Event::Shortage { text, count } => {
+            let times = if *count > 1 { format!("{count} times: ") } else { String::new() };
+            Line::new(Severity::Warning, format!("{times}{}", Text(text)), "shortage").count(*count)
+        }
         Event::Login { peer, tty, event } => login(&Place { peer: *peer, tty }, event),
         Event::SessionClosed { peer, tty, user, duration, bytes_in, bytes_out, end } => {
             closed(&Place { peer: *peer, tty }, user, *duration, *end)
@@ -101,6 +101,11 @@ impl Line {
             Some(value) => self.field(key, value),
             None => self,
         }
+    }
+
+    /// How many events the line stands for, where it is not one.
+    fn count(self, count: u32) -> Self {
+        if count > 1 { self.field("count", count) } else { self }
     }
 
     fn peer(self, peer: SocketAddr) -> Self {
@@ -184,12 +189,23 @@ fn started(version: &str, listen: &[SocketAddr]) -> Line {
     Line::new(Severity::Notice, sentence, "started").field("version", version).field("listen", listen)
 }
 
+fn connection(peer: SocketAddr, via: Via, count: u32) -> Line {
+    let (via, from) = (via_name(via), address(peer));
+    let port = peer.port();
+    let sentence = match count {
+        0 | 1 => format!("{via} connection from {from} port {port}"),
+        more => format!("{more} more connections, the last by {via} from {from} port {port}"),
+    };
+    Line::new(Severity::Info, sentence, "connection").peer(peer).field("via", via).count(count)
+}
+
 fn refused(peer: SocketAddr, reason: &str, count: u32) -> Line {
-    let times = if count > 1 { format!(" {count} times") } else { String::new() };
-    let sentence =
-        format!("connection from {} port {} refused{times}: {}", address(peer), peer.port(), Text(reason));
-    let line = Line::new(Severity::Notice, sentence, "refused").peer(peer).field("reason", reason);
-    if count > 1 { line.field("count", count) } else { line }
+    let (from, port, why) = (address(peer), peer.port(), Text(reason));
+    let sentence = match count {
+        0 | 1 => format!("connection from {from} port {port} refused: {why}"),
+        more => format!("{more} connections refused, the last from {from} port {port}: {why}"),
+    };
+    Line::new(Severity::Notice, sentence, "refused").peer(peer).field("reason", reason).count(count)
 }
 
 fn login(place: &Place<'_>, event: &LoginEvent) -> Line {

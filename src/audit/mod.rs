@@ -9,5 +9,6 @@ pub mod format;
 mod queue;
 mod stderr;
 pub mod syslog;
+mod thinning;
 
 pub use event::Event;

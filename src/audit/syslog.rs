@@ -3,7 +3,8 @@
 //! For a single-threaded loop: nothing here blocks (but for [`Log::finish`], for
 //! as long as it is told) and nothing fails. What syslogd does not take waits in
 //! a bounded queue; what does not fit there is counted, and the count becomes an
-//! [`Event::Lost`] line as soon as there is room again.
+//! [`Event::Lost`] line as soon as there is room again. And what strangers can cause
+//! without end is thinned: after the first lines there is one a minute, with their number.
 
 use std::io::Write;
 use std::path::Path;
@@ -18,6 +19,7 @@ use super::event::Event;
 use super::format::{self, Line, Severity};
 use super::queue::Queue;
 use super::stderr::Stderr;
+use super::thinning::Thinning;
 
 /// Where syslogd listens.
 pub const SOCKET: &str = "/dev/log";
@@ -35,6 +37,7 @@ const MONTHS: [&str; 12] =
 pub struct Log {
     logger: Logger<Queue, Header>,
     stderr: Option<Stderr>,
+    thinning: Thinning,
 }
 
 impl Log {
@@ -49,12 +52,18 @@ impl Log {
         let facility = Facility::from_str(facility).unwrap_or(Facility::LOG_AUTHPRIV);
         let header = Header { facility, pid: std::process::id() };
         let stderr = if stderr { Stderr::open() } else { None };
-        Log { logger: Logger::new(Queue::new(socket), header), stderr }
+        Log { logger: Logger::new(Queue::new(socket), header), stderr, thinning: Thinning::default() }
     }
 
-    /// Writes the event down.
+    /// Writes the event down, or counts it.
     pub fn write(&mut self, event: &Event, now: Instant) {
         self.retry(now);
+        if self.thinning.lets_through(event, now) {
+            self.write_whole(event, now);
+        }
+    }
+
+    fn write_whole(&mut self, event: &Event, now: Instant) {
         if self.logger.backend.lost() > 0 {
             // The gap is not reported yet. A line let in before the report
             // would seem to come from before the gap.
@@ -67,14 +76,21 @@ impl Log {
     }
 
     /// When [`Log::retry`] is to be called: `Some` while syslogd has not taken
-    /// everything.
+    /// everything, or something was counted that is not written yet.
     #[must_use]
     pub fn retry_at(&self) -> Option<Instant> {
-        self.logger.backend.retry_at()
+        self.logger.backend.retry_at().into_iter().chain(self.thinning.next()).min()
     }
 
-    /// Sends what waits, as far as syslogd takes it.
+    /// Sends what waits, as far as syslogd takes it, and writes the numbers that are due.
     pub fn retry(&mut self, now: Instant) {
+        self.deliver(now);
+        for event in self.thinning.due(now) {
+            self.write_whole(&event, now);
+        }
+    }
+
+    fn deliver(&mut self, now: Instant) {
         self.logger.backend.deliver(now);
         // Room for one more line than the report, or the next line would be
         // lost again, and every other line be a report.
@@ -89,10 +105,13 @@ impl Log {
     /// longer than `patience`.
     pub fn finish(&mut self, patience: Duration) {
         let start = Instant::now();
+        for event in self.thinning.finish() {
+            self.write_whole(&event, start);
+        }
         loop {
             let now = Instant::now();
             // There is no later, so the pause between two tries does not count.
-            self.retry(self.retry_at().map_or(now, |at| at.max(now)));
+            self.deliver(self.logger.backend.retry_at().map_or(now, |at| at.max(now)));
             let left = patience.saturating_sub(now - start);
             if self.logger.backend.is_empty() || left.is_zero() {
                 return;

@@ -11,11 +11,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod access;
 mod error;
 mod parse;
 mod table;
 mod value;
 
+pub use access::Access;
 pub use error::Error;
 pub use parse::{Source, load, load_default_or, parse};
 pub use value::listen_address;
@@ -32,6 +34,8 @@ pub struct Config {
     pub user: String,
     /// The socket for the administrator's commands.
     pub control: PathBuf,
+    /// `allow` and `deny`: who may connect at all.
+    pub access: Access,
     /// `[trust]`: who gets in without a password.
     pub trust: Trust,
     /// `[login]`: how the others get in.
@@ -143,6 +147,8 @@ pub struct Limits {
     pub sessions: u32,
     /// Live connections of one source: an IPv4 address or an IPv6 /64.
     pub per_source: u32,
+    /// Connections that are not logged in yet.
+    pub startups: Startups,
     /// Total time for the client's handshake.
     pub handshake: Duration,
     /// Total time from the handshake to the shell.
@@ -151,6 +157,29 @@ pub struct Limits {
     pub keepalive: bool,
     /// Close a session after so long without a byte either way; zero: never.
     pub idle: Duration,
+    /// Close a connection whose client has not acknowledged what was sent, or has
+    /// kept its window shut, for so long; zero: the kernel's own limit.
+    pub unacknowledged: Duration,
+}
+
+/// `limits.startups`: below `start` nobody is refused, from there on `rate` percent,
+/// rising evenly to all of them at `full`, as sshd's MaxStartups has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Startups {
+    /// Connections from which on some are refused.
+    pub start: u32,
+    /// How many percent of them, 1 to 100.
+    pub rate: u32,
+    /// Connections from which on all are refused; not less than `start`.
+    pub full: u32,
+}
+
+impl Startups {
+    /// A plain limit.
+    #[must_use]
+    pub fn limit(count: u32) -> Startups {
+        Startups { start: count, rate: 100, full: count }
+    }
 }
 
 /// `[tcpmux]`
@@ -195,6 +224,7 @@ impl Default for Config {
             ],
             user: "rlogind".to_owned(),
             control: PathBuf::from("/run/rlogind/control"),
+            access: Access::default(),
             trust: Trust::default(),
             login: Login::default(),
             limits: Limits::default(),
@@ -204,6 +234,14 @@ impl Default for Config {
     }
 }
 
+/// All of IPv4 and all of IPv6.
+fn everywhere() -> Vec<IpNet> {
+    vec![
+        IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        IpNet::new_assert(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+    ]
+}
+
 impl Default for Trust {
     fn default() -> Self {
         Trust {
@@ -211,10 +249,7 @@ impl Default for Trust {
             rhosts: true,
             wildcards: false,
             netgroups: true,
-            files_from: vec![
-                IpNet::new_assert(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-                IpNet::new_assert(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
-            ],
+            files_from: everywhere(),
             rules: Vec::new(),
         }
     }
@@ -238,10 +273,12 @@ impl Default for Limits {
         Limits {
             sessions: 1000,
             per_source: 100,
+            startups: Startups { start: 250, rate: 30, full: 500 },
             handshake: Duration::from_secs(10),
             login: Duration::from_secs(60),
             keepalive: true,
             idle: Duration::ZERO,
+            unacknowledged: Duration::ZERO,
         }
     }
 }

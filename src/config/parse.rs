@@ -7,19 +7,28 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::error::Error;
 use super::table::{Document, Table, Value};
 use super::{
-    Audit, Config, DEFAULT_PATH, Limits, Login, Records, RootLogin, Rule, RuleVerdict, Tcpmux, Trust,
-    UnreservedPort, value,
+    Audit, Config, DEFAULT_PATH, Limits, Login, Records, RootLogin, Rule, RuleVerdict, Startups, Tcpmux,
+    Trust, UnreservedPort, value,
 };
 
 /// More connections than any machine has descriptors for.
 const MOST_SESSIONS: u32 = 1_000_000;
 const MOST_ATTEMPTS: u32 = 100;
+/// Networks in `allow`, and in `deny`: each client is compared with all of them, and
+/// the lists go to the relay in a single message.
+const MOST_NETWORKS: usize = 256;
+/// The names of the TCPMUX service go with them.
+const MOST_SERVICES: usize = 32;
 /// A client that was not understood in so long never will be.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(3600);
 const LONGEST_LOGIN: Duration = Duration::from_secs(24 * 3600);
+const SHORTEST_UNACKNOWLEDGED: Duration = Duration::from_secs(1);
+const LONGEST_UNACKNOWLEDGED: Duration = Duration::from_secs(24 * 3600);
 
 /// Where a configuration came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +98,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Error> {
         top.set("listen", &mut config.listen, listen)?;
         top.set("user", &mut config.user, |v| v.string("a string", value::relay_account))?;
         top.set("control", &mut config.control, |v| v.string("a string", value::socket_path))?;
+        top.set("allow", &mut config.access.allow, client_networks)?;
+        top.set("deny", &mut config.access.deny, client_networks)?;
         top.table("trust", |table| trust(table, &mut config.trust))?;
         top.table("login", |table| login(table, &mut config.login))?;
         top.table("limits", |table| limits(table, &mut config.limits))?;
@@ -111,14 +122,27 @@ fn listen(value: &Value<'_, '_>) -> Result<Vec<SocketAddr>, Error> {
     if seen.is_empty() { Err(value.error("an empty list: nothing to listen on")) } else { Ok(seen) }
 }
 
+fn networks(value: &Value<'_, '_>) -> Result<Vec<IpNet>, Error> {
+    value.list("an array of networks", |entry| entry.string("a network in a string", value::network))
+}
+
+fn client_networks(value: &Value<'_, '_>) -> Result<Vec<IpNet>, Error> {
+    at_most(MOST_NETWORKS, networks(value)?, value)
+}
+
+fn at_most<T>(most: usize, list: Vec<T>, value: &Value<'_, '_>) -> Result<Vec<T>, Error> {
+    if list.len() > most {
+        return Err(value.error(format!("{} entries; there may be {most} at most", list.len())));
+    }
+    Ok(list)
+}
+
 fn trust(table: &mut Table<'_, '_>, trust: &mut Trust) -> Result<(), Error> {
     table.set("hosts_equiv", &mut trust.hosts_equiv, Value::boolean)?;
     table.set("rhosts", &mut trust.rhosts, Value::boolean)?;
     table.set("wildcards", &mut trust.wildcards, Value::boolean)?;
     table.set("netgroups", &mut trust.netgroups, Value::boolean)?;
-    table.set("files_from", &mut trust.files_from, |v| {
-        v.list("an array of networks", |entry| entry.string("a network in a string", value::network))
-    })?;
+    table.set("files_from", &mut trust.files_from, networks)?;
     table.set("rule", &mut trust.rules, |v| v.list("[[trust.rule]] tables", rule))
 }
 
@@ -184,10 +208,29 @@ fn login(table: &mut Table<'_, '_>, login: &mut Login) -> Result<(), Error> {
 fn limits(table: &mut Table<'_, '_>, limits: &mut Limits) -> Result<(), Error> {
     table.set("sessions", &mut limits.sessions, |v| v.integer(1..=MOST_SESSIONS))?;
     table.set("per_source", &mut limits.per_source, |v| v.integer(1..=MOST_SESSIONS))?;
+    table.set("startups", &mut limits.startups, startups)?;
     table.set("handshake", &mut limits.handshake, |v| deadline(v, LONGEST_HANDSHAKE))?;
     table.set("login", &mut limits.login, |v| deadline(v, LONGEST_LOGIN))?;
     table.set("idle", &mut limits.idle, time)?;
+    table.set("unacknowledged", &mut limits.unacknowledged, unacknowledged)?;
     table.set("keepalive", &mut limits.keepalive, Value::boolean)
+}
+
+/// Milliseconds would end every connection whose first packet is lost.
+fn unacknowledged(value: &Value<'_, '_>) -> Result<Duration, Error> {
+    let limit = time(value)?;
+    if limit > LONGEST_UNACKNOWLEDGED || (!limit.is_zero() && limit < SHORTEST_UNACKNOWLEDGED) {
+        return Err(value.error("must be 0s, or from 1s to 24h"));
+    }
+    Ok(limit)
+}
+
+/// A number, or `start:rate:full`.
+fn startups(value: &Value<'_, '_>) -> Result<Startups, Error> {
+    if value.is_string() {
+        return value.string("", |text| value::startups(text, MOST_SESSIONS));
+    }
+    value.integer(1..=MOST_SESSIONS).map(Startups::limit)
 }
 
 fn time(value: &Value<'_, '_>) -> Result<Duration, Error> {
@@ -223,7 +266,10 @@ fn services(value: &Value<'_, '_>) -> Result<Vec<String>, Error> {
         seen.push(name);
         Ok(())
     })?;
-    if seen.is_empty() { Err(value.error("an empty list: nothing to offer")) } else { Ok(seen) }
+    if seen.is_empty() {
+        return Err(value.error("an empty list: nothing to offer"));
+    }
+    at_most(MOST_SERVICES, seen, value)
 }
 
 fn audit(table: &mut Table<'_, '_>, audit: &mut Audit) -> Result<(), Error> {

@@ -151,6 +151,11 @@ impl<'t, 'a> Value<'t, 'a> {
         self.error(format!("expected {what}, found {found}"))
     }
 
+    /// Whether it is a string: one key takes a number as well.
+    pub(super) fn is_string(&self) -> bool {
+        self.value.get_ref().is_str()
+    }
+
     pub(super) fn boolean(&self) -> Result<bool, Error> {
         self.value.get_ref().as_bool().ok_or_else(|| self.expected("a boolean"))
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::RuleHost;
+use super::{RuleHost, Startups};
 
 /// The longest path of a Unix socket (`sun_path` less its NUL, unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
@@ -78,6 +78,23 @@ fn unmapped(net: IpNet) -> IpNet {
     };
     let v4_net = |v4: Ipv4Addr| Some(Ipv4Net::new(v4, net.prefix_len().checked_sub(96)?).ok()?.into());
     v4.and_then(v4_net).unwrap_or(net)
+}
+
+/// `start:rate:full`, none of the numbers more than `most`.
+pub(super) fn startups(text: &str, most: u32) -> Result<Startups, String> {
+    let numbers: Option<Vec<u32>> = text
+        .split(':')
+        .map(|part| part.parse().ok().filter(|_| part.bytes().all(|b| b.is_ascii_digit())))
+        .collect();
+    let Some([start, rate, full]) = numbers.as_deref() else {
+        return Err(format!("{text:?} is neither a number nor START:RATE:FULL, three numbers"));
+    };
+    let (start, rate, full) = (*start, *rate, *full);
+    if start == 0 || start > full || full > most || !(1..=100).contains(&rate) {
+        let rules = format!("1 or more, 1 to 100, and not less than the first and not more than {most}");
+        return Err(format!("{text:?}: START:RATE:FULL must be {rules}"));
+    }
+    Ok(Startups { start, rate, full })
 }
 
 /// An entry of a rule's `from`: a network, an address or a host name.
@@ -280,6 +297,30 @@ mod tests {
             "fe80::1%eth0",
         ] {
             assert!(network(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn startups_are_three_numbers_that_make_sense() {
+        assert_eq!(startups("10:30:60", 60), Ok(Startups { start: 10, rate: 30, full: 60 }));
+        assert_eq!(startups("1:100:1", 60), Ok(Startups::limit(1)));
+        for text in [
+            "",
+            "10",
+            "10:30",
+            "10:30:60:1",
+            "10:30:",
+            "+10:30:60",
+            "-1:30:60",
+            "10: 30:60",
+            "0:30:60",
+            "10:0:60",
+            "10:101:60",
+            "10:30:9",
+            "10:30:61",
+            "99999999999:30:99999999999",
+        ] {
+            assert!(startups(text, 60).is_err(), "{text}");
         }
     }
 

@@ -105,6 +105,10 @@ impl Monitor {
                 "the connection did not come through a listener",
             ));
         }
+        // The relay has looked already, but the relay is not to be trusted.
+        if !self.config.access.permits(peer.ip()) {
+            return Err(Refusal::of(peer, "Permission denied", "the address may not connect"));
+        }
         if socket::has_ip_options(client.as_fd()).unwrap_or(true) {
             return Err(Refusal::of(peer, "Permission denied", "the connection carries IP options"));
         }
@@ -114,7 +118,6 @@ impl Monitor {
         if self.sessions.len() >= usize::try_from(self.config.limits.sessions).unwrap_or(usize::MAX) {
             return Err(Refusal::of(peer, "Try again", "too many sessions"));
         }
-        // The relay checked it, but the relay is not to be trusted.
         Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
             .map(|_| ())
             .map_err(|refusal| Refusal::of(peer, refusal.message(), refusal.to_string()))

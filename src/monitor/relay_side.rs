@@ -42,9 +42,15 @@ impl Monitor {
     ) -> Result<(), &'static str> {
         match message {
             FromRelay::Ready => return Err("it was ready already"),
-            FromRelay::Connection { peer, via } => self.log.write(&Event::Connection { peer, via }, now),
+            FromRelay::Connection { peer, via } => {
+                self.log.write(&Event::Connection { peer, via, count: 1 }, now);
+            }
             FromRelay::Refused { peer, reason } => {
                 self.log.write(&Event::Refused { peer, reason, count: 1 }, now);
+            }
+            FromRelay::Shortage { code } => {
+                let text = format!("no client can be accepted: {}", io::Error::from_raw_os_error(code));
+                self.log.write(&Event::Shortage { text, count: 1 }, now);
             }
             FromRelay::Open { id, peer, fields } => {
                 if self.sessions.contains_key(&id) {

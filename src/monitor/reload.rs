@@ -23,7 +23,7 @@ impl Monitor {
             Ok(prepared) => {
                 self.put_in_force(prepared, now);
                 // Whoever is let in before the new relay serves is let in by the new limits.
-                self.tell_relay(&ToRelay::Limits((&self.config.limits).into()), Vec::new());
+                self.tell_relay(&ToRelay::Limits((&self.config).into()), Vec::new());
                 self.replace_relay(now);
             }
             Err(error) => {

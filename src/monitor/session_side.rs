@@ -15,6 +15,9 @@ impl Monitor {
                 Ok(Incoming::Message(FromSession::Event(event), _)) => match session.note(&event, now) {
                     Ok(()) => {
                         let (peer, tty) = (session.peer, session.tty.clone());
+                        if matches!(event, LoginEvent::Opened { .. }) {
+                            self.tell_relay(&ToRelay::LoggedIn(id), Vec::new());
+                        }
                         self.log.write(&Event::Login { peer, tty, event }, now);
                         continue;
                     }

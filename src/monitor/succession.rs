@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 
+use super::session::Stage;
 use super::*;
 use crate::ipc::{RelaySetup, Resumed, Services, Traffic};
 use crate::sys::memory_file;
@@ -116,7 +117,7 @@ impl Monitor {
             uid: self.parts.account.uid,
             gid: self.parts.account.gid,
             first_id,
-            limits: (&self.config.limits).into(),
+            limits: (&self.config).into(),
             services: Services { names: self.config.tcpmux.services.clone(), help: self.config.tcpmux.help },
             single: self.only_connection,
         };
@@ -265,17 +266,19 @@ impl Monitor {
                     // The zero byte is the first.
                     answered: written > 0,
                     traffic: Traffic { bytes_in: read, bytes_out: written.saturating_sub(1) },
+                    logged_in: matches!(session.stage, Stage::Open { .. }),
                     ended: session.finished.is_some() || session.ended.is_some(),
                 };
                 link.try_send(&ToRelay::Resume(resumed), &[client.as_fd(), leader.as_fd()])
             }
             Step::Carried(id, socket) => {
-                let resumed = Resumed { id: *id, answered: false, traffic: Traffic::default(), ended: false };
+                let traffic = Traffic::default();
+                let resumed = Resumed { id: *id, answered: false, traffic, logged_in: false, ended: false };
                 link.try_send(&ToRelay::Resume(resumed), &[socket.as_fd()])
             }
             Step::Refused(id, text) => link.try_send(&ToRelay::Refused(*id, text.clone()), &[]),
             Step::Adopt(greeting, client) => link.try_send(&ToRelay::Adopt(*greeting), &[client.as_fd()]),
-            Step::Limits => link.try_send(&ToRelay::Limits((&self.config.limits).into()), &[]),
+            Step::Limits => link.try_send(&ToRelay::Limits((&self.config).into()), &[]),
             Step::Listen if self.leaving.is_some() => link.try_send(&ToRelay::Stop, &[]),
             Step::Listen if self.only_connection => Ok(true),
             Step::Listen => {

@@ -1,4 +1,10 @@
 //! The relay's doors: accepting clients, within limits.
+//!
+//! Whoever is refused here costs no message but one for the log, no process and no
+//! terminal. Nothing that strangers do may make the loop spin, end or forget to accept again.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
 
 use super::*;
 
@@ -6,8 +12,38 @@ use super::*;
 const ACCEPTS: usize = 16;
 /// Refused clients that are given time to read why.
 const REFUSED: usize = 256;
-/// How long to wait before accepting again when descriptors or memory are out.
+/// How long to wait before accepting again when memory is out.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Messages that may wait for the monitor while clients are still let in.
+const BEHIND: usize = 256;
+
+/// Why a client is turned away at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Denial {
+    /// It is not to connect at all.
+    Forbidden,
+    /// It may come again when there is room.
+    Busy(&'static str),
+}
+
+impl Denial {
+    fn reason(self) -> &'static str {
+        match self {
+            Denial::Forbidden => "the address may not connect",
+            Denial::Busy(reason) => reason,
+        }
+    }
+
+    /// What the client is told. TCPMUX has a form of its own, in words that say no more.
+    fn answer(self, via: Via) -> Vec<u8> {
+        match (self, via) {
+            (Denial::Forbidden, Via::Tcpmux) => tcpmux::REFUSED.to_vec(),
+            (Denial::Busy(_), Via::Tcpmux) => tcpmux::BUSY.to_vec(),
+            (Denial::Forbidden, Via::Rlogin | Via::Inetd) => answer::refusal("Permission denied", true),
+            (Denial::Busy(_), Via::Rlogin | Via::Inetd) => answer::refusal("Try again", true),
+        }
+    }
+}
 
 impl Relay {
     pub(super) fn accept(&mut self, now: Instant) -> io::Result<()> {
@@ -15,28 +51,65 @@ impl Relay {
             return Ok(());
         }
         self.accept_again = None;
+        if self.spare.is_none() {
+            self.spare = socket::duplicate(&self.link).ok();
+        }
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS {
-                let listener = &mut self.listeners[index];
-                if !listener.ready {
+                if !self.listeners[index].ready || self.monitor_is_behind() {
                     break;
                 }
-                match listener.socket.accept() {
+                match self.listeners[index].socket.accept() {
                     Ok((stream, peer)) => {
-                        let via = listener.via;
+                        let via = self.listeners[index].via;
                         self.welcome(stream, socket::canonical(peer), via, now)?;
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.listeners[index].ready = false;
+                    }
                     // The client, or its network, has gone before we came to it (accept(2)).
                     Err(error) if is_of_the_client(&error) => {}
+                    Err(error) if is_for_descriptors(&error) && self.spare.is_some() => {
+                        self.accept_with_the_spare(index, &error)?;
+                    }
                     // It would be the same at once.
-                    Err(_) => {
+                    Err(error) => {
                         self.accept_again = Some(now + PAUSE);
-                        return Ok(());
+                        let code = error.raw_os_error().unwrap_or(0);
+                        return self.link.send(&FromRelay::Shortage { code }, Vec::new());
                     }
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Whether the monitor has not yet read what it was told of earlier clients. Who comes
+    /// meanwhile waits in the kernel: were all of them told of, the queue would grow until
+    /// the monitor counted as hung.
+    pub(super) fn monitor_is_behind(&self) -> bool {
+        self.link.waiting() >= BEHIND
+    }
+
+    /// There is no descriptor for another client: gives up the one that is kept for this,
+    /// so that the client learns of it instead of waiting for an answer.
+    fn accept_with_the_spare(&mut self, index: usize, error: &io::Error) -> io::Result<()> {
+        self.spare = None;
+        let Listener { socket, via, ready } = &mut self.listeners[index];
+        let via = *via;
+        match socket.accept() {
+            Ok((stream, peer)) => {
+                turn_away(stream, &Denial::Busy("").answer(via));
+                let (peer, reason) =
+                    (socket::canonical(peer), format!("no descriptor for the client: {error}"));
+                self.link.send(&FromRelay::Refused { peer, reason }, Vec::new())?;
+            }
+            // accept(2) looks for a descriptor first and for a client then.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => *ready = false,
+            // Whatever it is, the next try tells; without a spare that ends in a pause.
+            Err(_) => {}
+        }
+        self.spare = socket::duplicate(&self.link).ok();
         Ok(())
     }
 
@@ -49,49 +122,89 @@ impl Relay {
     ) -> io::Result<ConnectionId> {
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
-        self.link.send(&FromRelay::Connection { peer, via }, Vec::new())?;
         let source = Source::of(peer.ip());
-        let admitted = self.admission.enter(source);
-        if let Err(reason) = admitted {
-            self.link.send(&FromRelay::Refused { peer, reason: reason.to_owned() }, Vec::new())?;
-            if self.refused >= REFUSED {
-                return Ok(id);
-            }
+        if let Err(denial) = self.admit(peer, source) {
+            self.refuse(id, stream, peer, denial, via, now)?;
+            return Ok(id);
         }
-        let client = socket::prepare(stream.as_fd(), self.limits.keepalive)
+        self.link.send(&FromRelay::Connection { peer, via }, Vec::new())?;
+        let RelayLimits { handshake, idle, keepalive, unacknowledged, .. } = self.limits;
+        let client = socket::prepare(stream.as_fd(), keepalive, unacknowledged)
             .and_then(|()| WatchedClient::new(stream, &self.registry, Watched::Client(id).token()));
         let client = match client {
             Ok(client) => client,
-            Err(_) => {
-                if admitted.is_ok() {
-                    self.admission.leave(source);
-                }
+            Err(error) => {
+                self.admission.leave(source, true);
+                let reason = format!("the connection cannot be watched: {error}");
+                self.link.send(&FromRelay::Refused { peer, reason }, Vec::new())?;
                 return Ok(id);
             }
         };
-        let RelayLimits { handshake, idle, .. } = self.limits;
-        let connection = match (admitted, via) {
-            (Err(_), _) => {
-                self.refused += 1;
-                let answer = if via == Via::Tcpmux && !self.single {
-                    tcpmux::BUSY.to_vec()
-                } else {
-                    answer::refusal("Try again", true)
-                };
-                Connection::refused(client, &answer, now)
-            }
+        let connection = match via {
             // From a superserver it comes with its request answered.
-            (Ok(()), Via::Tcpmux) if !self.single => {
+            Via::Tcpmux if !self.single => {
                 Connection::multiplexed(client, &self.services, handshake, idle, now)
             }
-            (Ok(()), Via::Rlogin | Via::Tcpmux | Via::Inetd) => Connection::new(client, handshake, idle, now),
+            Via::Rlogin | Via::Tcpmux | Via::Inetd => Connection::new(client, handshake, idle, now),
         };
-        let source = admitted.is_ok().then_some(source);
-        let entry = Entry { connection, peer, source, queued: true, wake: None, open: false };
-        self.connections.insert(id, entry);
-        self.turns.push_back(id);
+        self.keep(id, connection, peer, Some(source));
         Ok(id)
     }
+
+    fn admit(&mut self, peer: SocketAddr, source: Source) -> Result<(), Denial> {
+        // First, so that who may not connect takes no place and learns nothing of the others.
+        if !self.limits.access.permits(peer.ip()) {
+            return Err(Denial::Forbidden);
+        }
+        self.admission.enter(source, self.dice.throw()).map_err(Denial::Busy)
+    }
+
+    fn refuse(
+        &mut self,
+        id: ConnectionId,
+        stream: TcpStream,
+        peer: SocketAddr,
+        denial: Denial,
+        via: Via,
+        now: Instant,
+    ) -> io::Result<()> {
+        let reason = denial.reason().to_owned();
+        self.link.send(&FromRelay::Refused { peer, reason }, Vec::new())?;
+        let answer = denial.answer(via);
+        if self.refused >= REFUSED {
+            turn_away(stream, &answer);
+            return Ok(());
+        }
+        // Should it fail, so has the connection.
+        if let Ok(client) = WatchedClient::new(stream, &self.registry, Watched::Client(id).token()) {
+            self.refused += 1;
+            self.keep(id, Connection::refused(client, &answer, now), peer, None);
+        }
+        Ok(())
+    }
+
+    fn keep(
+        &mut self,
+        id: ConnectionId,
+        connection: Connection<WatchedClient, WatchedTerminal>,
+        peer: SocketAddr,
+        source: Option<Source>,
+    ) {
+        let starting = source.is_some();
+        let entry = Entry { connection, peer, source, starting, queued: true, wake: None, open: false };
+        self.connections.insert(id, entry);
+        self.turns.push_back(id);
+    }
+}
+
+/// Tells a client why it is sent away, as far as that takes no time, and closes.
+fn turn_away(mut stream: TcpStream, answer: &[u8]) {
+    // The socket is new, so there is room for the answer unless memory is out.
+    let _ = stream.write(answer);
+    let _ = stream.shutdown(Shutdown::Write);
+    // What the client has sent already: unread, it would make the close a reset, at which
+    // some clients forget what they were told.
+    let _ = stream.read(&mut [0; 1024]);
 }
 
 /// Whether accept(2) failed because of this one client. Otherwise, for want of
@@ -108,4 +221,10 @@ fn is_of_the_client(error: &io::Error) -> bool {
         Errno::EPERM,
     ];
     error.raw_os_error().is_some_and(|code| of_the_client.contains(&Errno::from_raw(code)))
+}
+
+/// Whether this process, or the whole system, has no descriptor left.
+fn is_for_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::EMFILE | Errno::ENFILE))
 }

@@ -66,11 +66,13 @@ impl Relay {
             connection.session_ended(now);
         }
         let source = counted.then(|| Source::of(peer.ip()));
+        let starting = counted && !resumed.logged_in;
         match source {
-            Some(source) => self.admission.resume(source),
+            Some(source) => self.admission.resume(source, starting),
             None => self.refused += 1,
         }
-        self.connections.insert(id, Entry { connection, peer, source, queued: true, wake: None, open });
+        self.connections
+            .insert(id, Entry { connection, peer, source, starting, queued: true, wake: None, open });
         self.turns.push_back(id);
         Ok(())
     }

@@ -41,7 +41,7 @@ use crate::sys::pty::Leader;
 use crate::sys::{process, sandbox, socket};
 use crate::wire::handshake::Handshake;
 use crate::wire::{answer, tcpmux};
-use admission::{Admission, Source};
+use admission::{Admission, Dice, Source};
 use connection::{Connection, Outcome, Ready};
 use ends::{WatchedClient, WatchedTerminal};
 pub use live::Scratch;
@@ -112,6 +112,8 @@ struct Entry {
     peer: SocketAddr,
     /// Counted in at the door; a refused one is not.
     source: Option<Source>,
+    /// Counted as one that is not logged in yet.
+    starting: bool,
     /// Waits for its turn.
     queued: bool,
     wake: Option<Instant>,
@@ -135,6 +137,9 @@ struct Relay {
     leaving: bool,
     /// What another relay has handed over and is not resumed yet.
     inherited: HashMap<ConnectionId, EntryState>,
+    /// A descriptor that is given up when there is no other to accept a client with.
+    spare: Option<OwnedFd>,
+    dice: Dice,
     connections: HashMap<ConnectionId, Entry>,
     admission: Admission,
     refused: usize,
@@ -156,7 +161,7 @@ impl Relay {
             registry,
             link,
             monitor_ready: true,
-            admission: Admission::new(setup.limits.sessions, setup.limits.per_source),
+            admission: Admission::new((&setup.limits).into()),
             limits: setup.limits,
             services: Rc::new(setup.services),
             listeners: Vec::new(),
@@ -164,6 +169,8 @@ impl Relay {
             single: setup.single,
             leaving: false,
             inherited: HashMap::new(),
+            spare: None,
+            dice: Dice::default(),
             connections: HashMap::new(),
             refused: 0,
             next_id: setup.first_id,
@@ -204,7 +211,9 @@ impl Relay {
 
     /// How long the loop may sleep.
     fn patience(&self) -> Option<Duration> {
-        let accepting = self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.ready);
+        // The monitor's next read ends the waiting for it.
+        let open = self.accept_again.is_none() && !self.monitor_is_behind();
+        let accepting = open && self.listeners.iter().any(|listener| listener.ready);
         if self.monitor_ready || accepting || !self.turns.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -284,7 +293,7 @@ impl Relay {
             self.timers.remove(&(time, id));
         }
         match entry.source {
-            Some(source) => self.admission.leave(source),
+            Some(source) => self.admission.leave(source, entry.starting),
             None => self.refused -= 1,
         }
         report_closed(&mut self.link, id, &mut entry, cause)

@@ -48,19 +48,19 @@ impl Relay {
                 return self.adopt(client, greeting, now);
             }
             ToRelay::Limits(limits) => {
-                self.admission.set_limits(limits.sessions, limits.per_source);
+                self.admission.set_limits((&limits).into());
                 self.limits = limits;
                 return Ok(());
             }
             ToRelay::Stop => return self.stop(),
-            ToRelay::Opened(id) | ToRelay::Refused(id, _) | ToRelay::Ended(id) => id,
+            ToRelay::Opened(id) | ToRelay::Refused(id, _) | ToRelay::LoggedIn(id) | ToRelay::Ended(id) => id,
         };
         // It may have gone while the message was on its way.
         let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
         match message {
             ToRelay::Opened(_) => {
                 // None: we had no room for its descriptor.
-                let Some(leader) = descriptors.pop() else { return self.forget(id, CloseCause::Shortage) };
+                let Some(leader) = descriptors.pop() else { return self.no_room_for_terminal(id, now) };
                 let token = Watched::Terminal(id).token();
                 let opened = WatchedTerminal::new(Leader::new(leader), &self.registry, token)
                     .and_then(|terminal| entry.connection.opened(terminal, now));
@@ -71,6 +71,12 @@ impl Relay {
             ToRelay::Refused(_, text) => {
                 entry.open = false;
                 entry.connection.refuse(&text, now);
+            }
+            ToRelay::LoggedIn(_) => {
+                if std::mem::take(&mut entry.starting) {
+                    self.admission.logged_in();
+                }
+                return Ok(());
             }
             ToRelay::Ended(_) => entry.connection.session_ended(now),
             ToRelay::Setup(_)
@@ -86,6 +92,16 @@ impl Relay {
         Ok(())
     }
 
+    /// The session was made for nothing: tells the client and the monitor, which ends it.
+    fn no_room_for_terminal(&mut self, id: ConnectionId, now: Instant) -> io::Result<()> {
+        let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
+        entry.connection.refuse("Try again", now);
+        enqueue(&mut self.turns, id, entry);
+        let reason = "no descriptor for the session's terminal".to_owned();
+        self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
+        report_closed(&mut self.link, id, entry, CloseCause::Stuck)
+    }
+
     pub(super) fn adopt(&mut self, client: OwnedFd, greeting: Greeting, now: Instant) -> io::Result<()> {
         self.leaving = true;
         socket::set_nonblocking(client.as_fd())?;
@@ -97,7 +113,9 @@ impl Relay {
             Greeting::Tcpmux => Via::Tcpmux,
         };
         let id = self.welcome(stream, peer, via, now)?;
-        if let (Greeting::Tcpmux, Some(entry)) = (greeting, self.connections.get_mut(&id)) {
+        if let (Greeting::Tcpmux, Some(entry)) = (greeting, self.connections.get_mut(&id))
+            && entry.source.is_some()
+        {
             entry.connection.greet(tcpmux::ACCEPTED);
         }
         Ok(())

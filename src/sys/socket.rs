@@ -4,6 +4,7 @@ use std::io;
 use std::mem::size_of;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -163,11 +164,16 @@ pub fn has_ip_options(socket: BorrowedFd) -> io::Result<bool> {
 }
 
 /// Sets what a session's connection wants: no delay for keystrokes, perhaps a question
-/// after some minutes of silence, and little output in the kernel's hands.
+/// after some minutes of silence, and little output in the kernel's hands. Where
+/// `unacknowledged` is not zero, the kernel breaks a connection whose client has not
+/// acknowledged what was sent, or has kept its window shut, for so long
+/// (`TCP_USER_TIMEOUT`, tcp(7); it is counted in milliseconds).
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub fn prepare(socket: BorrowedFd, keepalive: bool) -> io::Result<()> {
+pub fn prepare(socket: BorrowedFd, keepalive: bool, unacknowledged: Duration) -> io::Result<()> {
+    let timeout = u32::try_from(unacknowledged.as_millis()).unwrap_or(u32::MAX);
+    setsockopt(&socket, sockopt::TcpUserTimeout, &timeout)?;
     setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
     setsockopt(&socket, sockopt::KeepAlive, &keepalive)?;
     setsockopt(&socket, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE)?;
