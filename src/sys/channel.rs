@@ -4,14 +4,12 @@
 //! A message arrives whole or not at all: one that is too long is an error. Its
 //! descriptors may be fewer than were sent when the receiver has no room for them.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, getsockopt, recvmsg,
-    sendmsg, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, getsockopt, sendmsg, socketpair, sockopt,
 };
 
 /// The longest message, in bytes.
@@ -104,45 +102,71 @@ impl Channel {
     /// `InvalidData` for a message that is too long, otherwise those of recvmsg(2).
     pub fn receive(&self) -> io::Result<Received> {
         let mut buffer = vec![0; MAX_MESSAGE];
-        let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
-        loop {
-            let mut parts = [IoSliceMut::new(&mut buffer)];
-            let message = match recvmsg::<()>(
-                self.0.as_raw_fd(),
-                &mut parts,
-                Some(&mut control),
-                MsgFlags::MSG_CMSG_CLOEXEC,
-            ) {
-                Ok(message) => message,
-                Err(Errno::EINTR) => continue,
+        let (length, flags, descriptors) = loop {
+            match receive_into(self.0.as_fd(), &mut buffer) {
+                Ok(message) => break message,
+                Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(Received::Nothing),
                 Err(Errno::ECONNRESET) => return Ok(Received::Closed),
                 Err(error) => return Err(error.into()),
-            };
-            let length = message.bytes;
-            let flags = message.flags;
-            // Taken before anything can fail: what is not taken would stay open for ever.
-            let mut descriptors = Vec::new();
-            for part in message.cmsgs()? {
-                if let ControlMessageOwned::ScmRights(raw) = part {
-                    // SAFETY: the kernel has just installed these descriptors for
-                    // us, so each is open and nobody else owns it.
-                    descriptors.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-                }
             }
-            // Lost descriptors (MSG_CTRUNC) are for whoever misses them: we may have had no
-            // room for them.
-            if flags.contains(MsgFlags::MSG_TRUNC) {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            // No message of ours is empty, so this is the end of the connection.
-            if length == 0 {
-                return Ok(Received::Closed);
-            }
-            buffer.truncate(length);
-            return Ok(Received::Message(buffer, descriptors));
+        };
+        // Lost descriptors (MSG_CTRUNC) are for whoever misses them: we may have had no
+        // room for them.
+        if flags & libc::MSG_TRUNC != 0 {
+            return Err(io::ErrorKind::InvalidData.into());
         }
+        // No message of ours is empty, so this is the end of the connection.
+        if length == 0 {
+            return Ok(Received::Closed);
+        }
+        buffer.truncate(length);
+        Ok(Received::Message(buffer, descriptors))
     }
+}
+
+/// Room for the control message that carries the descriptors (cmsg(3)). In words, as that is how it is aligned.
+const CONTROL: usize = size_of::<libc::cmsghdr>().div_ceil(size_of::<u64>())
+    + (MAX_DESCRIPTORS * size_of::<RawFd>()).div_ceil(size_of::<u64>());
+
+/// recvmsg(2): the message's length, its flags, and the descriptors that came with it.
+///
+/// The wrapper of `nix` gives none of them when some were lost, and leaves those open that were not.
+fn receive_into(channel: BorrowedFd, buffer: &mut [u8]) -> nix::Result<(usize, libc::c_int, Vec<OwnedFd>)> {
+    let mut control = [0_u64; CONTROL];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: a msghdr of zeros has no parts and is valid.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control);
+    // SAFETY: the header names one buffer and the room for control messages with their
+    // lengths; all of them outlive the call, and nothing else refers to them.
+    let length = unsafe { libc::recvmsg(channel.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+    let length = usize::try_from(Errno::result(length)?).unwrap_or(0);
+    let mut descriptors = Vec::new();
+    // SAFETY: the kernel has filled `control` in up to the length it put into the header.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    while !next.is_null() {
+        // SAFETY: a pointer that CMSG_FIRSTHDR or CMSG_NXTHDR gave and that is not null is to a whole,
+        // aligned header within `control`.
+        let found = unsafe { *next };
+        if (found.cmsg_level, found.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: the data stands behind the header just read.
+            let (data, empty) = unsafe { (libc::CMSG_DATA(next), libc::CMSG_LEN(0)) };
+            let bytes = found.cmsg_len.saturating_sub(empty as usize);
+            for index in 0..bytes / size_of::<RawFd>() {
+                // SAFETY: the kernel has written so many numbers there, of descriptors it has just
+                // installed for us: each is open, and nobody else owns it.
+                descriptors
+                    .push(unsafe { OwnedFd::from_raw_fd(data.cast::<RawFd>().add(index).read_unaligned()) });
+            }
+        }
+        // SAFETY: as for CMSG_FIRSTHDR, and `next` is one of its headers.
+        next = unsafe { libc::CMSG_NXTHDR(&raw const header, next) };
+    }
+    Ok((length, header.msg_flags, descriptors))
 }
 
 impl AsFd for Channel {
@@ -180,6 +204,18 @@ mod tests {
         let mut text = String::new();
         File::from(descriptors.remove(0)).read_to_string(&mut text).unwrap();
         assert!(!text.is_empty());
+    }
+
+    #[test]
+    fn as_many_descriptors_as_a_message_may_carry_arrive_in_order() {
+        let (a, b) = Channel::pair().unwrap();
+        let files: Vec<File> = (0..MAX_DESCRIPTORS).map(|_| tempfile::tempfile().unwrap()).collect();
+        let sent: Vec<BorrowedFd> = files.iter().map(AsFd::as_fd).collect();
+        a.send(b"x", &sent).unwrap();
+        let Received::Message(_, descriptors) = b.receive().unwrap() else { panic!("no message") };
+        let inode = |fd: BorrowedFd| nix::sys::stat::fstat(fd).unwrap().st_ino;
+        let arrived: Vec<u64> = descriptors.iter().map(|fd| inode(fd.as_fd())).collect();
+        assert_eq!(arrived, sent.iter().map(|fd| inode(*fd)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod handshake;
 mod holes;
 mod inetd;
 mod isolation;
+mod limits;
 mod load;
 mod login;
 mod network;

@@ -79,7 +79,8 @@ impl Peer {
         Peer::of(open(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), 513).unwrap())
     }
 
-    fn of(stream: TcpStream) -> Peer {
+    /// Over a connection that somebody else made.
+    pub(crate) fn of(stream: TcpStream) -> Peer {
         Peer { stream, data: Vec::new(), urgent: Vec::new(), end: None, seen: 0 }
     }
 
