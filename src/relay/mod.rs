@@ -264,7 +264,12 @@ impl Relay {
         let turn = entry.connection.turn(&mut self.scratch, now);
         match turn.outcome {
             Outcome::None => {}
-            Outcome::Open(handshake) => ask_for_session(&mut self.link, id, entry, &handshake, now)?,
+            Outcome::Open(handshake) => {
+                if !ask_for_session(&mut self.link, id, entry, &handshake, now)? {
+                    // It has something to say now, and no event will tell.
+                    enqueue(&mut self.turns, id, entry);
+                }
+            }
             Outcome::Refused(reason) => {
                 self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
             }

@@ -155,13 +155,14 @@ impl Relay {
     }
 }
 
+/// Returns whether the monitor was asked; if not, the client is refused.
 pub(super) fn ask_for_session(
     link: &mut RelayEnd,
     id: ConnectionId,
     entry: &mut Entry,
     handshake: &Handshake,
     now: Instant,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let fields = HandshakeFields {
         client_user: handshake.client_user.as_bytes().to_vec(),
         server_user: handshake.server_user.as_bytes().to_vec(),
@@ -170,12 +171,14 @@ pub(super) fn ask_for_session(
     match entry.connection.client().duplicate() {
         Ok(socket) => {
             entry.open = true;
-            link.send(&FromRelay::Open { id, peer: entry.peer, fields }, vec![socket])
+            link.send(&FromRelay::Open { id, peer: entry.peer, fields }, vec![socket])?;
+            Ok(true)
         }
         Err(error) => {
             entry.connection.refuse("Try again", now);
             let reason = format!("no descriptor for the session: {error}");
-            link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())
+            link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
+            Ok(false)
         }
     }
 }
