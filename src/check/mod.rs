@@ -12,7 +12,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::geteuid;
 
-use crate::config::{self, Config, Source};
+use crate::config::{self, Config, Limits, Source};
 use crate::host::{self, HostError, RunDirectory};
 
 mod port;
@@ -74,6 +74,7 @@ fn check_all(report: &mut Report<'_>, config: &Config) -> io::Result<()> {
     if config.tcpmux.enabled {
         check_addresses(report, "tcpmux", &config.tcpmux.listen)?;
     }
+    check_limits(report, config)?;
     check_relay_account(report, &config.user)?;
     check_run_directory(report, &config.control)?;
     check_pam_service(report, &config.login.pam_service, &host::PAM_DIRECTORIES)?;
@@ -83,6 +84,22 @@ fn check_all(report: &mut Report<'_>, config: &Config) -> io::Result<()> {
             Ok(_) => report.ok("banner", &banner.display().to_string())?,
             Err(e) => report.note("banner", &format!("{}: {e}", banner.display()))?,
         }
+    }
+    Ok(())
+}
+
+/// Limits that are possible, but mean something that nobody wants.
+fn check_limits(report: &mut Report<'_>, config: &Config) -> io::Result<()> {
+    if config.access.permits_nobody() {
+        report.note("allow", "nobody may connect: each network is in deny as well, or there is none")?;
+    }
+    let (limits, usual) = (&config.limits, Limits::default());
+    if limits.per_source > limits.sessions && limits.per_source != usual.per_source {
+        report.note("limits", "per_source is more than sessions and limits nothing")?;
+    }
+    // The default is more than a small machine's sessions, and does no harm there.
+    if limits.startups.start >= limits.sessions && limits.startups != usual.startups {
+        report.note("limits", "startups begins at no fewer than sessions and limits nothing")?;
     }
     Ok(())
 }
@@ -314,6 +331,24 @@ mod tests {
         assert!(!serves);
         let (text, _) = run_on(&format!("listen = [\"[::]:{port}\", \"127.0.0.2:{port}\"]\n"));
         assert!(text.contains(&format!("ok    listen         [::]:{port}\n")), "{text}");
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_noted() {
+        let check = |text: &str| {
+            let config = config::parse(text, Path::new("test")).unwrap();
+            report(|r| check_limits(r, &config))
+        };
+        assert_eq!(check("[limits]\nsessions = 5\n"), (String::new(), true));
+        let nobody =
+            "note  allow          nobody may connect: each network is in deny as well, or there is none\n";
+        for text in ["allow = []\n", "deny = [\"0.0.0.0/0\", \"::/0\"]\n"] {
+            assert_eq!(check(text), (nobody.to_owned(), true));
+        }
+        let (text, serves) = check("[limits]\nsessions = 5\nper_source = 6\nstartups = 5\n");
+        let expected = "note  limits         per_source is more than sessions and limits nothing\n\
+                        note  limits         startups begins at no fewer than sessions and limits nothing\n";
+        assert_eq!((text.as_str(), serves), (expected, true));
     }
 
     #[test]

@@ -249,6 +249,31 @@ fn three_hundred_refusals_are_a_few_lines_with_the_right_number() {
     });
 }
 
+#[test]
+fn while_the_monitor_is_busy_strangers_wait_and_nothing_spins() {
+    world(|world| {
+        let daemon = world.serve("[limits]\nstartups = 1\n");
+        let mut before = Peer::log_in(ALICE);
+        let relay = daemon.relay();
+        daemon.signal(Signal::SIGSTOP);
+        // More than the relay tells the monitor of ahead, fewer than the kernel holds ready.
+        let connect = |_| Peer::of(TcpStream::connect("127.0.0.1:513").unwrap());
+        let first = connect(0);
+        let peers: Vec<Peer> = (1..800).map(connect).collect();
+        thread::sleep(Duration::from_millis(500));
+        does_not_spin(std::slice::from_ref(&relay), Duration::from_secs(2));
+        assert_eq!(before.run("echo here"), "here", "sessions do not need the monitor");
+        daemon.signal(Signal::SIGCONT);
+        // The first has a place, the others are told that there is none.
+        for peer in peers {
+            assert_eq!(told(peer), BUSY);
+        }
+        drop(first);
+        assert_eq!(daemon.relay().pid, relay.pid);
+        assert_eq!(before.run("echo here"), "here");
+    });
+}
+
 /// What a superserver's server says to a client from 127.0.0.1.
 fn told_by_inetd(args: &[&str]) -> Vec<u8> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
