@@ -191,7 +191,8 @@ impl Relay {
         source: Option<Source>,
     ) {
         let starting = source.is_some();
-        let entry = Entry { connection, peer, source, starting, queued: true, wake: None, open: false };
+        let (open, occupied) = (false, false);
+        let entry = Entry { connection, peer, source, starting, queued: true, wake: None, open, occupied };
         self.connections.insert(id, entry);
         self.turns.push_back(id);
     }

@@ -119,6 +119,8 @@ struct Entry {
     wake: Option<Instant>,
     /// The monitor was asked for a session and not told of its end yet.
     open: bool,
+    /// The monitor was asked for a session and has not told of its process's end yet.
+    occupied: bool,
 }
 
 #[derive(Debug)]
@@ -142,6 +144,10 @@ struct Relay {
     dice: Dice,
     connections: HashMap<ConnectionId, Entry>,
     admission: Admission,
+    /// Connections that are closed while their session's process may still live: they hold
+    /// their place until it has ended, or strangers who connect and leave could start
+    /// processes without limit. The value is as in [`Entry`].
+    departed: HashMap<ConnectionId, (Source, bool)>,
     refused: usize,
     next_id: u64,
     turns: VecDeque<ConnectionId>,
@@ -172,6 +178,7 @@ impl Relay {
             spare: None,
             dice: Dice::default(),
             connections: HashMap::new(),
+            departed: HashMap::new(),
             refused: 0,
             next_id: setup.first_id,
             turns: VecDeque::new(),
@@ -298,6 +305,9 @@ impl Relay {
             self.timers.remove(&(time, id));
         }
         match entry.source {
+            Some(source) if entry.occupied => {
+                self.departed.insert(id, (source, entry.starting));
+            }
             Some(source) => self.admission.leave(source, entry.starting),
             None => self.refused -= 1,
         }

@@ -55,8 +55,15 @@ impl Relay {
             ToRelay::Stop => return self.stop(),
             ToRelay::Opened(id) | ToRelay::Refused(id, _) | ToRelay::LoggedIn(id) | ToRelay::Ended(id) => id,
         };
+        let is_over = matches!(message, ToRelay::Refused(..) | ToRelay::Ended(_));
         // It may have gone while the message was on its way.
-        let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
+        let Some(entry) = self.connections.get_mut(&id) else {
+            if is_over && let Some((source, starting)) = self.departed.remove(&id) {
+                self.admission.leave(source, starting);
+            }
+            return Ok(());
+        };
+        entry.occupied &= !is_over;
         match message {
             ToRelay::Opened(_) => {
                 // None: we had no room for its descriptor.
@@ -170,7 +177,7 @@ pub(super) fn ask_for_session(
     };
     match entry.connection.client().duplicate() {
         Ok(socket) => {
-            entry.open = true;
+            (entry.open, entry.occupied) = (true, true);
             link.send(&FromRelay::Open { id, peer: entry.peer, fields }, vec![socket])?;
             Ok(true)
         }

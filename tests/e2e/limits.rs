@@ -214,6 +214,32 @@ fn between_the_thresholds_some_are_turned_away_at_random() {
 }
 
 #[test]
+fn who_leaves_holds_a_place_until_the_session_process_has_ended() {
+    world(|world| {
+        let rest = fs::read_to_string("/etc/pam.d/rlogin").unwrap();
+        let slow = format!("auth optional pam_exec.so /bin/sleep 2\n{rest}");
+        fs::write("/etc/pam.d/rlogin", slow).unwrap();
+        let daemon = world.serve("[limits]\nper_source = 2\n");
+        for _ in 0..2 {
+            let mut peer = starting([127, 0, 0, 3]);
+            assert!(is_served(&mut peer));
+            // It is in PAM by then, where nothing can be told to it.
+            thread::sleep(Duration::from_millis(500));
+        }
+        eventually("both have gone", PATIENCE, || (daemon.relay().descriptors() <= 10).then_some(()));
+        for _ in 0..5 {
+            assert!(!is_served(&mut starting([127, 0, 0, 3])), "a third process of one source");
+        }
+        wait_refusals(world, "too many connections from this source", (5, 5));
+        assert!(is_served(&mut starting([127, 0, 0, 4])));
+        eventually("the processes have ended", PATIENCE, || {
+            is_served(&mut starting([127, 0, 0, 3])).then_some(())
+        });
+        nothing_is_left(&daemon);
+    });
+}
+
+#[test]
 fn two_hundred_may_log_in_at_once() {
     world(|world| {
         let daemon = world.serve("[limits]\nper_source = 1000\n");
