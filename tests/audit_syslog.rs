@@ -113,6 +113,36 @@ fn a_message_has_its_header() {
 }
 
 #[test]
+fn what_was_counted_is_written_when_it_is_due_and_at_the_end() {
+    let dir = Dir::new();
+    let syslogd = dir.syslogd();
+    let mut log = dir.log();
+    let start = Instant::now();
+    let refused = Event::Refused {
+        peer: "192.0.2.7:1023".parse().unwrap(),
+        reason: "too many connections".to_owned(),
+        count: 1,
+    };
+    let count = |line: &String| line.contains(" count=\"5\"");
+    for _ in 0..15 {
+        log.write(&refused, start);
+    }
+    let lines: Vec<String> = (0..10).map(|_| receive(&syslogd)).collect();
+    assert!(!lines.iter().any(count), "{lines:#?}");
+    let due = log.retry_at().unwrap();
+    assert_eq!(due, start + Duration::from_secs(60));
+    log.retry(due);
+    assert!(count(&receive(&syslogd)));
+    assert_eq!(log.retry_at(), None);
+    for _ in 0..5 {
+        log.write(&refused, due);
+    }
+    log.finish(Duration::from_secs(1));
+    assert!(count(&receive(&syslogd)));
+    assert_eq!(log.retry_at(), None);
+}
+
+#[test]
 fn a_syslogd_that_comes_late_gets_everything_in_order() {
     let dir = Dir::new();
     let mut log = dir.log();

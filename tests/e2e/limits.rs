@@ -350,6 +350,26 @@ fn a_relay_without_descriptors_tells_the_clients_and_goes_on_when_it_has_some() 
     });
 }
 
+#[test]
+fn a_relay_that_cannot_even_tell_the_clients_pauses_and_serves_them_later() {
+    world(|world| {
+        let daemon = world.serve("");
+        let mut before = Peer::log_in(ALICE);
+        let relay = daemon.relay();
+        // Below the number of the spare one.
+        limit_descriptors(&relay, 4);
+        let mut waiting = starting([127, 0, 0, 1]);
+        let line = world.audit.wait("shortage");
+        assert!(line.contains("no client can be accepted: Too many open files"), "{line}");
+        does_not_spin(&[daemon.monitor(), relay.clone()], Duration::from_secs(2));
+        assert_eq!(before.run("echo here"), "here");
+        assert_eq!(waiting.data, b"");
+        give_descriptors_back(&relay);
+        waiting.give_password(ALICE);
+        assert_eq!(daemon.relay().pid, relay.pid);
+    });
+}
+
 /// What the client is told with ever more descriptors for the process that has too few,
 /// until it is served; no session may suffer and nothing may stay behind.
 fn sweep_descriptors(world: &World, of_monitor: bool) {
