@@ -137,8 +137,15 @@ fn what_was_counted_is_written_when_it_is_due_and_at_the_end() {
     for _ in 0..5 {
         log.write(&refused, due);
     }
-    log.finish(Duration::from_secs(1));
+    log.write(&Event::Stopped { cause: "SIGTERM".to_owned() }, due);
     assert!(count(&receive(&syslogd)));
+    assert!(receive(&syslogd).contains("event=\"stopped\""));
+    for _ in 0..15 {
+        log.write(&refused, due);
+    }
+    log.finish(Duration::from_secs(1));
+    let lines: Vec<String> = (0..11).map(|_| receive(&syslogd)).collect();
+    assert_eq!(lines.iter().position(count), Some(10), "{lines:#?}");
     assert_eq!(log.retry_at(), None);
 }
 

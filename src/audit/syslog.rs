@@ -58,8 +58,19 @@ impl Log {
     /// Writes the event down, or counts it.
     pub fn write(&mut self, event: &Event, now: Instant) {
         self.retry(now);
+        if matches!(event, Event::Stopped { .. }) {
+            // It is the last line that anybody looks for.
+            self.write_counts(now);
+        }
         if self.thinning.lets_through(event, now) {
             self.write_whole(event, now);
+        }
+    }
+
+    /// Writes the numbers of what was counted, due or not.
+    fn write_counts(&mut self, now: Instant) {
+        for event in self.thinning.finish() {
+            self.write_whole(&event, now);
         }
     }
 
@@ -105,9 +116,7 @@ impl Log {
     /// longer than `patience`.
     pub fn finish(&mut self, patience: Duration) {
         let start = Instant::now();
-        for event in self.thinning.finish() {
-            self.write_whole(&event, start);
-        }
+        self.write_counts(start);
         loop {
             let now = Instant::now();
             // There is no later, so the pause between two tries does not count.

@@ -99,9 +99,9 @@ impl Relay {
         let via = *via;
         match socket.accept() {
             Ok((stream, peer)) => {
-                turn_away(stream, &Denial::Busy("").answer(via));
-                let (peer, reason) =
-                    (socket::canonical(peer), format!("no descriptor for the client: {error}"));
+                let denial = Denial::Busy("no descriptor for the client");
+                turn_away(stream, &denial.answer(via));
+                let (peer, reason) = (socket::canonical(peer), format!("{}: {error}", denial.reason()));
                 self.link.send(&FromRelay::Refused { peer, reason }, Vec::new())?;
             }
             // accept(2) looks for a descriptor first and for a client then.
