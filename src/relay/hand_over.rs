@@ -71,8 +71,9 @@ impl Relay {
             Some(source) => self.admission.resume(source, starting),
             None => self.refused += 1,
         }
-        self.connections
-            .insert(id, Entry { connection, peer, source, starting, queued: true, wake: None, open });
+        let occupied = open && !resumed.ended;
+        let entry = Entry { connection, peer, source, starting, queued: true, wake: None, open, occupied };
+        self.connections.insert(id, entry);
         self.turns.push_back(id);
         Ok(())
     }
