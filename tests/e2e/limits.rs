@@ -278,7 +278,7 @@ fn three_hundred_refusals_are_a_few_lines_with_the_right_number() {
 #[test]
 fn while_the_monitor_is_busy_strangers_wait_and_nothing_spins() {
     world(|world| {
-        let daemon = world.serve("[limits]\nstartups = 1\n");
+        let daemon = world.serve("[limits]\nstartups = 1\nhandshake = \"10m\"\n");
         let mut before = Peer::log_in(ALICE);
         let relay = daemon.relay();
         daemon.signal(Signal::SIGSTOP);
