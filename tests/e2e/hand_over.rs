@@ -20,6 +20,9 @@ use crate::world::{World, eventually, world};
 /// Where a copy of the executable stands that a test may replace.
 const COPY: &str = "/tmp/rlogind";
 
+/// Lets the test's many addresses in without a password.
+const TRUSTING: &str = "[limits]\nper_source = 1000\n[[trust.rule]]\nfrom = [\"127.0.1.0/24\"]\nremote_users = [\"alice\"]\nusers = [\"alice\"]\nverdict = \"trust\"\n";
+
 fn kill_now(process: &Process) {
     kill(Pid::from_raw(i32::try_from(process.pid).unwrap()), Signal::SIGKILL).unwrap();
 }
@@ -328,5 +331,159 @@ fn a_reload_opens_and_closes_doors_and_a_bad_one_changes_nothing() {
         assert!(crate::daemon::listens(1513) && !crate::daemon::listens(513));
         assert_eq!(peer.run("echo first"), "first");
         assert_eq!(second.run("echo second"), "second");
+    });
+}
+
+/// What one session's stream has come to.
+#[derive(Debug, Default)]
+struct Stream {
+    sent: u64,
+    /// The number behind the last one that came back.
+    next: u64,
+    missing: u64,
+    /// Pieces that are no whole record: what a crash has cut.
+    broken: u64,
+    parsed: usize,
+}
+
+impl Stream {
+    const RECORD: usize = 17;
+
+    fn record(number: u64) -> String {
+        format!("{number:08x}{:08x}\n", check(number))
+    }
+
+    /// Reads the records among what came since the last call.
+    fn parse(&mut self, data: &[u8]) {
+        while let Some(length) = data[self.parsed..].iter().position(|&byte| byte == b'\n') {
+            let line = &data[self.parsed..self.parsed + length];
+            self.parsed += length + 1;
+            let text = std::str::from_utf8(line).unwrap_or("");
+            let number = text.get(..8).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+            match number.filter(|&number| Stream::record(number).trim_end() == text) {
+                Some(number) => {
+                    assert!(number >= self.next, "{number:x} came twice or out of its order");
+                    self.missing += number - self.next;
+                    self.next = number + 1;
+                }
+                None => self.broken += 1,
+            }
+        }
+    }
+}
+
+/// Another number for each, so that a record cut in two and joined shows.
+fn check(number: u64) -> u32 {
+    u32::try_from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap()
+}
+
+/// Streams records through a program that gives them back until told to stop, and some more: they come back only
+/// if the session is alive.
+fn stream_until(stop: &std::sync::atomic::AtomicBool, number: usize) -> Stream {
+    let mut peer = Peer::connect_from([127, 0, 1, u8::try_from(number % 250 + 1).unwrap()].into());
+    peer.send(handshake("alice", "alice", "vt100/38400"));
+    peer.expect(PROMPT);
+    peer.send("stty raw -echo; echo G\"\"O; exec cat\r");
+    peer.expect("GO\n");
+    let mut stream = Stream { parsed: peer.data.len() - peer.rest().len(), ..Stream::default() };
+    let mut last = 40;
+    while last > 0 {
+        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+            last -= 1;
+        }
+        let batch: String = (0..32).map(|ahead| Stream::record(stream.sent + ahead)).collect();
+        peer.send(batch);
+        stream.sent += 32;
+        peer.listen(Duration::from_millis(50));
+        stream.parse(&peer.data);
+    }
+    let sent = stream.sent;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while stream.next < sent && Instant::now() < deadline {
+        peer.listen(Duration::from_millis(50));
+        stream.parse(&peer.data);
+    }
+    assert_eq!(stream.next, sent, "session {number} does not answer any more: {stream:?}, {:?}", peer.end);
+    stream
+}
+
+/// Runs so many streams while `disturb` goes on; returns what they came to.
+fn streams(count: usize, disturb: impl FnOnce()) -> Vec<Stream> {
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let clients: Vec<_> = (0..count)
+        .map(|number| {
+            let stop = std::sync::Arc::clone(&stop);
+            thread::spawn(move || stream_until(&stop, number))
+        })
+        .collect();
+    eventually("every stream runs", Duration::from_secs(60), || {
+        (crate::terminal::terminals() >= count).then_some(())
+    });
+    disturb();
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    clients.into_iter().map(|client| client.join().unwrap()).collect()
+}
+
+/// A number from the environment, for a longer run than that of the ordinary suite.
+fn number(name: &str, ordinary: usize) -> usize {
+    std::env::var(name).ok().map_or(ordinary, |text| text.parse().unwrap())
+}
+
+/// What a relay holds of one session at most: a queue each way, what one turn may add to it, and the
+/// beginning of a window message.
+const HELD: usize = 2 * (64 + 4) * 1024 + 11;
+
+#[test]
+fn crash_after_crash_loses_no_session_and_no_more_than_a_relay_holds() {
+    world(|world| {
+        let sessions = number("RLOGIND_CRASH_SESSIONS", 20);
+        let crashes = number("RLOGIND_CRASHES", 8);
+        let upgrades = number("RLOGIND_CRASH_UPGRADES", 3);
+        fs::copy(PROGRAM, COPY).unwrap();
+        let daemon = Daemon::start_copy(COPY, TRUSTING);
+        // What is planned loses nothing at all.
+        let planned = streams(sessions, || {
+            for round in 0..upgrades * 2 {
+                if round % 2 == 0 {
+                    upgrade(world, &daemon);
+                } else {
+                    let relay = daemon.relay();
+                    daemon.signal(Signal::SIGHUP);
+                    daemon.next_relay(&relay);
+                }
+            }
+        });
+        for stream in &planned {
+            assert_eq!((stream.missing, stream.broken), (0, 0), "{stream:?}");
+        }
+        eventually("all sessions are closed", Duration::from_secs(30), || {
+            (crate::terminal::terminals() == 0).then_some(())
+        });
+        let mut state: u64 = 50;
+        let crashed = streams(sessions, || {
+            for round in 0..crashes {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                thread::sleep(Duration::from_millis(state >> 55));
+                let relay = daemon.relay();
+                kill_now(&relay);
+                daemon.next_relay(&relay);
+                if round * upgrades / crashes != (round + 1) * upgrades / crashes {
+                    upgrade(world, &daemon);
+                }
+            }
+        });
+        let bound = crashes * HELD / Stream::RECORD;
+        for stream in &crashed {
+            assert!(stream.missing <= u64::try_from(bound).unwrap(), "{stream:?}");
+            assert!(stream.broken <= 4 * u64::try_from(crashes).unwrap(), "{stream:?}");
+        }
+        let total = |of: fn(&Stream) -> u64| crashed.iter().map(of).sum::<u64>();
+        eprintln!(
+            "{sessions} sessions, {crashes} crashes: {} records sent, {} missing, {} broken",
+            total(|stream| stream.sent),
+            total(|stream| stream.missing),
+            total(|stream| stream.broken)
+        );
+        nothing_is_left(&daemon);
     });
 }
