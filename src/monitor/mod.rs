@@ -14,6 +14,7 @@ mod service;
 mod session;
 mod session_side;
 mod startup;
+mod steps;
 mod succession;
 mod upgrade;
 
@@ -46,7 +47,8 @@ use crate::sys::{sandbox, socket};
 use session::Session;
 use startup::{Account, PidFile};
 pub use startup::{Error, pam_service};
-use succession::{Estate, Handing, RelayProcess, Step};
+use steps::Step;
+use succession::{Estate, Handing, RelayProcess};
 use upgrade::Upgrade;
 use upgrade::state::MonitorState;
 pub use upgrade::{REHEARSAL_ROLE, answer_rehearsal, could_serve};

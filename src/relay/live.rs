@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use super::client_side::{ClientSide, is_not_now};
 use super::ends::{Client, Terminal};
 use super::queue::Queue;
-use super::state::{InputState, LiveState, OutputState, ago, ahead, left};
-use crate::ipc::{CloseCause, Traffic};
+use crate::ipc::CloseCause;
 use crate::sys::pty::{self, Packet};
 use crate::wire::urgent::{FlowControl, Next, Pacer, Queue as SendQueue};
 use crate::wire::window;
+
+mod hand_over;
 
 /// The most bytes one turn moves each way.
 pub(super) const TURN: usize = 64 * 1024;
@@ -147,80 +148,6 @@ impl<T: Terminal> Live<T> {
             bytes_in: 0,
             last_activity: now,
             idle,
-        }
-    }
-
-    /// A session whose relay has died: what that one held is lost.
-    pub(super) fn recovered(terminal: T, traffic: Traffic, idle: Duration, now: Instant) -> Self {
-        let pacer = Pacer::recovered(terminal.flow_control(), now);
-        let mut live = Live::begin(terminal, pacer, idle, now);
-        live.bytes_in = traffic.bytes_in;
-        live.urgent_sent_at = traffic.bytes_out;
-        live
-    }
-
-    /// A session that another relay has handed over.
-    pub(super) fn resume(
-        terminal: T,
-        state: &LiveState,
-        bytes_out: u64,
-        idle: Duration,
-        now: Instant,
-    ) -> Self {
-        let pacer = Pacer::from_state(&state.pacer, now);
-        let mut live = Live::begin(terminal, pacer, idle, now);
-        live.to_terminal.push(&state.to_terminal);
-        live.window = window::Decoder::from_state(&state.window, now);
-        live.urgent_sent_at = bytes_out.saturating_sub(state.behind_urgent);
-        live.urgent_again = Some(now);
-        live.input = match state.input {
-            InputState::Flowing => Input::Flowing,
-            InputState::Ending(left) => Input::Ending(ahead(left, now)),
-            InputState::Read(left) => Input::Read(ahead(left, now)),
-            InputState::Delivered(left) => Input::Delivered(ahead(left, now)),
-        };
-        live.output = match state.output {
-            OutputState::Flowing => Output::Flowing,
-            OutputState::Ending { budget, standstill, latest } => Output::Ending {
-                budget: usize::try_from(budget).unwrap_or(LAST_OUTPUT).min(LAST_OUTPUT),
-                standstill: ahead(standstill, now),
-                latest: ahead(latest, now),
-            },
-            OutputState::Read { standstill, latest } => {
-                Output::Read { standstill: ahead(standstill, now), latest: ahead(latest, now) }
-            }
-        };
-        live.bytes_in = state.bytes_in;
-        live.last_activity = ago(state.quiet, now);
-        live
-    }
-
-    /// This session as plain data. `bytes_out` were sent to its client.
-    pub(super) fn state(&self, bytes_out: u64, now: Instant) -> LiveState {
-        LiveState {
-            to_terminal: self.to_terminal.front().to_vec().into(),
-            window: self.window.state(),
-            pacer: self.pacer.state(now),
-            behind_urgent: bytes_out - self.urgent_sent_at,
-            input: match self.input {
-                Input::Flowing => InputState::Flowing,
-                Input::Ending(latest) => InputState::Ending(left(latest, now)),
-                Input::Read(latest) => InputState::Read(left(latest, now)),
-                Input::Delivered(latest) => InputState::Delivered(left(latest, now)),
-            },
-            output: match self.output {
-                Output::Flowing => OutputState::Flowing,
-                Output::Ending { budget, standstill, latest } => OutputState::Ending {
-                    budget: u32::try_from(budget).unwrap_or(u32::MAX),
-                    standstill: left(standstill, now),
-                    latest: left(latest, now),
-                },
-                Output::Read { standstill, latest } => {
-                    OutputState::Read { standstill: left(standstill, now), latest: left(latest, now) }
-                }
-            },
-            bytes_in: self.bytes_in,
-            quiet: now.saturating_duration_since(self.last_activity),
         }
     }
 
