@@ -1,5 +1,6 @@
 # make run    builds rlogind and serves on loopback, for a demonstration
 # make test   runs all tests (as root: with real clients and real PAM, in namespaces)
+# make soak   20,000 logins in a row and 2,000 at once, as root: nothing may be left behind
 # make fuzz   fuzzes what reads strangers' bytes, SECONDS=60 for each target
 # make lint   checks format, lints, documentation and advisories
 # Each installs with apt-get what it needs and is missing.
@@ -10,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 # The tests name what could not run here, where a test runner would hide it.
 export RLOGIND_E2E_SKIPPED := $(CURDIR)/target/e2e-skipped
 
-.PHONY: build run test lint audit fuzz
+.PHONY: build run test soak lint audit fuzz
 
 build:
 	@tests/setup.sh build
@@ -39,6 +40,14 @@ test:
 	fi
 	$(CARGO) test --locked --doc
 	@if [ -e $(RLOGIND_E2E_SKIPPED) ]; then sort -u $(RLOGIND_E2E_SKIPPED); fi
+
+# The same tests as in the suite, with more to do and the time for it.
+soak: export RLOGIND_SOAK_LOGINS ?= 20000
+soak: export RLOGIND_SOAK_AT_ONCE ?= 2000
+soak: export RLOGIND_E2E_LONGEST ?= 7200
+soak:
+	@tests/setup.sh build test
+	$(CARGO) test --locked --release --test e2e soak:: -- --nocapture --test-threads=1
 
 SECONDS ?= 60
 fuzz:

@@ -17,6 +17,7 @@
 mod accounts;
 mod audit;
 mod daemon;
+mod footprint;
 mod peer;
 mod probe;
 mod processes;
@@ -43,5 +44,6 @@ mod prompts;
 mod records;
 mod sessions;
 mod shell;
+mod soak;
 mod tcpmux;
 mod tcpmux_elsewhere;

@@ -47,6 +47,12 @@ impl Process {
         links.collect()
     }
 
+    /// Its memory, in KiB.
+    pub(crate) fn resident(&self) -> u64 {
+        let field = status_field(self.pid, "VmRSS:").unwrap();
+        field.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// How often all its threads went to sleep and were woken again.
     pub(crate) fn wake_ups(&self) -> u64 {
         let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
