@@ -33,6 +33,16 @@ impl Audit {
         self.lines.lock().unwrap().join("\n")
     }
 
+    /// How many lines there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.lock().unwrap().len()
+    }
+
+    /// All lines but the first so many.
+    pub(crate) fn since(&self, first: usize) -> Vec<String> {
+        self.lines.lock().unwrap()[first..].to_vec()
+    }
+
     /// The daemon's lines of one kind of event, e.g. `session-opened`.
     pub(crate) fn of(&self, event: &str) -> Vec<String> {
         let lines = self.lines.lock().unwrap();

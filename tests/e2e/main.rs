@@ -23,6 +23,7 @@ mod probe;
 mod processes;
 mod superserver;
 mod terminal;
+mod tracer;
 mod world;
 
 mod activation;
@@ -30,6 +31,7 @@ mod bytes;
 mod check;
 mod clients;
 mod ending;
+mod faults;
 mod hand_over;
 mod handshake;
 mod holes;

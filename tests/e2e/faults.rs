@@ -1,0 +1,310 @@
+//! Every system call of monitor, relay and session fails once: no crash, no hang,
+//! nothing left behind, nobody half logged in, and the next login works.
+//!
+//! First a visit is watched without a fault, then repeated with one call failing in each.
+//! The ordinary suite has a sample, of `RLOGIND_FAULTS_SEED`; `make faults` all
+//! of them (`RLOGIND_FAULTS=all`), or those whose description holds the text of `RLOGIND_FAULTS`.
+
+use std::env;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::accounts::{ALICE, PROMPT};
+use crate::audit::field;
+use crate::daemon::Daemon;
+use crate::footprint::Footprint;
+use crate::peer::{Peer, handshake, window_message};
+use crate::processes::Process;
+use crate::terminal::find;
+use crate::tracer::{Call, Role, Tracer};
+use crate::world::{World, skip, world};
+
+const CONFIG: &str = "[limits]\nhandshake = \"3s\"\nlogin = \"4s\"\n";
+const ERRORS: [Errno; 5] = [Errno::EINTR, Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENOSPC];
+/// Longer than the time limits above and the time a process has to keep them.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// How long a line may take to the log.
+const LOG_PATIENCE: Duration = Duration::from_secs(3);
+/// So many in the ordinary suite, of each test.
+const SAMPLE: usize = 60;
+
+/// Calls that cannot fail, or whose failure would be none of the daemon's:
+/// what close(2) and munmap(2) say they have not done is never done again by anybody.
+const POINTLESS: [&str; 20] = [
+    "close",
+    "munmap",
+    "brk",
+    "exit",
+    "exit_group",
+    "rt_sigreturn",
+    "getpid",
+    "gettid",
+    "getppid",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "umask",
+    "set_tid_address",
+    "set_robust_list",
+    "rseq",
+    "restart_syscall",
+    "alarm",
+    "arch_prctl",
+];
+
+/// How a visit went.
+#[derive(Debug)]
+enum Visit {
+    /// As it should.
+    Whole,
+    /// The server ended the connection before that.
+    Ended,
+}
+
+/// A client that does not mind being turned away, but does mind being kept waiting.
+struct Visitor {
+    peer: Peer,
+    seen: usize,
+}
+
+impl Visitor {
+    fn new(mut peer: Peer, local: &str) -> Visitor {
+        let _ = (&peer.stream).write_all(&handshake(local, "alice", "vt100/38400"));
+        peer.listen(Duration::ZERO);
+        Visitor { peer, seen: 0 }
+    }
+
+    fn say(&self, bytes: &[u8]) {
+        // It may be over already, which is noticed elsewhere.
+        let _ = (&self.peer.stream).write_all(bytes);
+    }
+
+    /// Waits for that text; false when the connection has ended before.
+    fn reads(&mut self, text: &str) -> Result<bool, String> {
+        let start = Instant::now();
+        loop {
+            if let Some(at) = find(&self.peer.data[self.seen..], text.as_bytes()) {
+                self.seen += at + text.len();
+                return Ok(true);
+            }
+            if self.peer.end.is_some() {
+                return Ok(false);
+            }
+            if start.elapsed() > PATIENCE {
+                let came = String::from_utf8_lossy(&self.peer.data);
+                return Err(format!("the client waits for {text:?} behind {came:?}"));
+            }
+            self.peer.listen(Duration::from_millis(2));
+        }
+    }
+
+    fn is_left(&mut self) -> Result<(), String> {
+        let start = Instant::now();
+        while self.peer.end.is_none() {
+            if start.elapsed() > PATIENCE {
+                return Err("the connection is not closed".to_owned());
+            }
+            self.peer.listen(PATIENCE);
+        }
+        Ok(())
+    }
+}
+
+/// A password, a window size, an interrupted program, some output, `exit`.
+fn by_password() -> Result<Visit, String> {
+    let mut client = Visitor::new(Peer::connect_unreserved(), "nobody");
+    let password = format!("{}\r", ALICE.password);
+    let steps: [(&str, &[u8]); 5] = [
+        ("Password: ", password.as_bytes()),
+        // A program that says when it is the one that ^C reaches.
+        (PROMPT, b"sh -c 'echo re\"\"ady; exec sleep 20'\r"),
+        ("ready\r\n", b"\x03"),
+        (PROMPT, b"seq 3000; exit\r"),
+        ("3000\r\n", b""),
+    ];
+    for (wanted, answer) in steps {
+        if !client.reads(wanted)? {
+            return Ok(Visit::Ended);
+        }
+        if wanted.starts_with("ready") {
+            client.say(&window_message(30, 100));
+        }
+        client.say(answer);
+    }
+    client.is_left()?;
+    Ok(Visit::Whole)
+}
+
+/// In by a trusted host, and away while a program runs.
+fn by_trust() -> Result<Visit, String> {
+    let mut client = Visitor::new(Peer::connect_from(Ipv4Addr::new(127, 0, 0, 2).into()), "alice");
+    if !client.reads(PROMPT)? {
+        return Ok(Visit::Ended);
+    }
+    client.say(b"sleep 20\r");
+    if !client.reads("sleep 20\r\n")? {
+        return Ok(Visit::Ended);
+    }
+    Ok(Visit::Whole)
+}
+
+#[test]
+fn a_login_by_password_survives_any_fault() {
+    world(|world| campaign(world, by_password));
+}
+
+#[test]
+fn a_login_by_trust_survives_any_fault() {
+    world(|world| {
+        world.write_for(ALICE, "/home/alice/.rhosts", "trusted alice\n");
+        campaign(world, by_trust);
+    });
+}
+
+type Fault = (Call, Errno);
+
+/// One fault after the other, the same visit with each.
+fn campaign(world: &World, visit: fn() -> Result<Visit, String>) {
+    if cfg!(not(target_arch = "x86_64")) {
+        return skip("the tracer knows the registers of x86-64 only");
+    }
+    let mut server = Server::start(world);
+    // What is opened once and kept is open then.
+    for _ in 0..2 {
+        visit().unwrap();
+    }
+    server.settle().unwrap();
+    server.tracer.start_over(None);
+    visit().unwrap();
+    server.settle().unwrap();
+    let faults = chosen(faults(&server.tracer.calls()));
+    let (mut troubles, mut whole, mut ended, mut missed) = (Vec::new(), 0, 0, 0);
+    for (call, errno) in faults {
+        let start = Instant::now();
+        match server.suffer(world, visit, (call, errno)) {
+            Ok(None) => missed += 1,
+            Ok(Some(Visit::Whole)) => whole += 1,
+            Ok(Some(Visit::Ended)) => ended += 1,
+            Err(trouble) => {
+                println!("{call} {errno:?}: {trouble}");
+                troubles.push(format!("{call} {errno:?}: {trouble}"));
+                // Its ports have to be free for the next one.
+                drop(server);
+                server = Server::start(world);
+            }
+        }
+        if start.elapsed() > Duration::from_secs(3) {
+            println!("{call} {errno:?}: took {:?}", start.elapsed());
+        }
+    }
+    println!("{whole} visits went on, {ended} were ended, {missed} calls were not made again");
+    assert!(troubles.is_empty(), "{} troubles:\n{}", troubles.len(), troubles.join("\n"));
+}
+
+/// The daemon, traced, and what it holds when nobody is there.
+struct Server {
+    daemon: Daemon,
+    tracer: Tracer,
+    before: Footprint,
+}
+
+impl Server {
+    fn start(world: &World) -> Server {
+        let daemon = world.serve(CONFIG);
+        let relay = daemon.relay().pid;
+        let tracer = Tracer::follow(&[(daemon.pid(), Role::Monitor), (relay, Role::Relay)]);
+        by_password().unwrap();
+        thread::sleep(Duration::from_millis(500));
+        let before = Footprint::of(&daemon);
+        Server { daemon, tracer, before }
+    }
+
+    /// Waits until the daemon holds nothing more of a visit.
+    fn settle(&self) -> Result<(), String> {
+        let monitor = Process::of(self.daemon.pid()).filter(|process| process.state != 'Z');
+        monitor.ok_or("the monitor has ended")?;
+        self.before.wait_back(&self.daemon, PATIENCE)
+    }
+
+    /// One visit with that fault; `None` when the call was not made.
+    fn suffer(
+        &self,
+        world: &World,
+        visit: fn() -> Result<Visit, String>,
+        fault: Fault,
+    ) -> Result<Option<Visit>, String> {
+        let lines = world.audit.len();
+        self.tracer.start_over(Some(fault));
+        let outcome = visit();
+        let settled = self.settle();
+        let failed = self.tracer.has_failed();
+        self.tracer.start_over(None);
+        let outcome = outcome?;
+        settled.map_err(|left| format!("{outcome:?}, and left behind: {left}"))?;
+        let told = accounted_for(world, lines, &outcome)?;
+        match by_password() {
+            Ok(Visit::Whole) => {}
+            other => return Err(format!("{outcome:?}, and the next login: {other:?}; {told:#?}")),
+        }
+        self.settle().map_err(|left| format!("the next login left behind: {left}"))?;
+        Ok(failed.then_some(outcome))
+    }
+}
+
+/// Waits until the log has what has to be said of the visit: that no session began, or its
+/// beginning and its end. Lines that syslog did not take at once come later.
+fn accounted_for(world: &World, first: usize, outcome: &Visit) -> Result<Vec<String>, String> {
+    let start = Instant::now();
+    loop {
+        let told = world.audit.since(first);
+        let events: Vec<&str> = told.iter().filter_map(|line| field(line, "event")).collect();
+        let count = |event| events.iter().filter(|told| **told == event).count();
+        let has_reason = events.iter().any(|event| *event != "connection");
+        let (opened, closed) = (count("session-opened"), count("session-closed"));
+        if opened == closed && (has_reason || matches!(outcome, Visit::Whole)) {
+            return Ok(told);
+        }
+        if start.elapsed() > LOG_PATIENCE {
+            return Err(format!("{outcome:?}, {opened} opened and {closed} closed in {told:#?}"));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Everything that can fail, with every error.
+fn faults(calls: &[Call]) -> Vec<Fault> {
+    let mut calls: Vec<Call> = calls.to_vec();
+    calls.sort();
+    calls.retain(|call| !POINTLESS.contains(&call.name().as_str()));
+    calls.iter().flat_map(|call| ERRORS.map(|errno| (*call, errno))).collect()
+}
+
+/// All, some, or a sample of them.
+fn chosen(mut faults: Vec<Fault>) -> Vec<Fault> {
+    println!("{} faults", faults.len());
+    match env::var("RLOGIND_FAULTS").as_deref() {
+        Ok("all") => {}
+        Ok(text) => faults.retain(|(call, errno)| format!("{call} {errno:?}").contains(text)),
+        Err(_) => {
+            let seed = env::var("RLOGIND_FAULTS_SEED").map_or(1, |seed| seed.parse().unwrap());
+            println!("sample of RLOGIND_FAULTS_SEED={seed}");
+            let mut state: u64 = seed;
+            faults.sort_by_cached_key(|_| random(&mut state));
+            faults.truncate(SAMPLE);
+        }
+    }
+    faults
+}
+
+/// Steele, Lea and Flood's SplitMix64.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
