@@ -1,6 +1,7 @@
 # make run    builds rlogind and serves on loopback, for a demonstration
 # make test   runs all tests (as root: with real clients and real PAM, in namespaces)
 # make soak   20,000 logins in a row and 2,000 at once, as root: nothing may be left behind
+# make faults lets each system call of the daemon fail once with each error, as root
 # make fuzz   fuzzes what reads strangers' bytes, SECONDS=60 for each target
 # make lint   checks format, lints, documentation and advisories
 # Each installs with apt-get what it needs and is missing.
@@ -11,7 +12,7 @@ SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 # The tests name what could not run here, where a test runner would hide it.
 export RLOGIND_E2E_SKIPPED := $(CURDIR)/target/e2e-skipped
 
-.PHONY: build run test soak lint audit fuzz
+.PHONY: build run test soak faults lint audit fuzz
 
 build:
 	@tests/setup.sh build
@@ -48,6 +49,12 @@ soak: export RLOGIND_E2E_LONGEST ?= 7200
 soak:
 	@tests/setup.sh build test
 	$(CARGO) test --locked --release --test e2e soak:: -- --nocapture --test-threads=1
+
+faults: export RLOGIND_FAULTS ?= all
+faults: export RLOGIND_E2E_LONGEST ?= 7200
+faults:
+	@tests/setup.sh build test
+	$(CARGO) test --locked --test e2e faults -- --nocapture
 
 SECONDS ?= 60
 fuzz:

@@ -1,14 +1,7 @@
-//! The configuration file: any text is a configuration or an error of one line.
+//! See `checks/config.rs`.
 #![no_main]
 
-use std::path::Path;
+#[path = "../checks/config.rs"]
+mod checked;
 
-use libfuzzer_sys::fuzz_target;
-use rlogind::config;
-
-fuzz_target!(|text: &str| {
-    if let Err(error) = config::parse(text, Path::new("/etc/rlogind.toml")) {
-        let error = error.to_string();
-        assert!(error.starts_with("/etc/rlogind.toml") && !error.contains('\n'), "{error:?}");
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| checked::check(input));

@@ -1,38 +1,7 @@
-//! The handshake: whatever comes, and however it is split, is understood or refused
-//! in the same way.
+//! See `checks/handshake.rs`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use rlogind::wire::handshake::{Decoder, Handshake, Progress};
+#[path = "../checks/handshake.rs"]
+mod checked;
 
-fn outcome(pieces: &[&[u8]]) -> Option<Result<(Handshake, usize), String>> {
-    let (mut decoder, mut before) = (Decoder::new(), 0);
-    for piece in pieces {
-        match decoder.push(piece) {
-            Ok(Progress::More) => before += piece.len(),
-            Ok(Progress::Done { handshake, consumed }) => return Some(Ok((handshake, before + consumed))),
-            Err(refusal) => return Some(Err(refusal.to_string())),
-        }
-    }
-    None
-}
-
-fuzz_target!(|input: (u16, &[u8])| {
-    let (at, bytes) = input;
-    let (head, tail) = bytes.split_at(usize::from(at).min(bytes.len()));
-    let whole = outcome(&[bytes]);
-    match (&whole, outcome(&[head, tail])) {
-        (Some(Ok((one, consumed))), Some(Ok((other, same)))) => {
-            assert_eq!((one.client_user.as_bytes(), *consumed), (other.client_user.as_bytes(), same));
-            let again = Handshake::from_parts(
-                one.client_user.as_bytes(),
-                one.server_user.as_bytes(),
-                one.terminal_field().as_bytes(),
-            );
-            assert_eq!(again.expect("what was accepted is accepted again").terminal, one.terminal);
-        }
-        (Some(Err(one)), Some(Err(other))) => assert_eq!(*one, other),
-        (None, None) => {}
-        (_, _) => panic!("the split makes a difference"),
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| checked::check(input));

@@ -100,7 +100,8 @@ fn list(directory: &Path, found: &mut Vec<PathBuf>) {
 const RECORD: usize = 384;
 const USER_PROCESS: [u8; 2] = 7_u16.to_ne_bytes();
 
-fn logged_in() -> usize {
+/// Entries of utmp that say somebody is logged in.
+pub(crate) fn logged_in() -> usize {
     let utmp = fs::read("/run/utmp").unwrap_or_default();
     utmp.chunks(RECORD).filter(|record| record.starts_with(&USER_PROCESS)).count()
 }

@@ -32,6 +32,7 @@ mod check;
 mod clients;
 mod ending;
 mod faults;
+mod faults_start_stop;
 mod hand_over;
 mod handshake;
 mod holes;

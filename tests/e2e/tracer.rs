@@ -21,6 +21,8 @@ use crate::processes::Process;
 /// Which of the daemon's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Role {
+    /// What executes the daemon.
+    Starter,
     Monitor,
     Relay,
     Session,

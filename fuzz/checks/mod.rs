@@ -1,0 +1,10 @@
+//! What the fuzzer checks, one function for each target, so that the ordinary tests can
+//! check the stored inputs as well (`tests/fuzz_seeds.rs`).
+
+pub(crate) mod config;
+pub(crate) mod handshake;
+pub(crate) mod ipc;
+pub(crate) mod rules;
+pub(crate) mod state;
+pub(crate) mod tcpmux;
+pub(crate) mod window;
