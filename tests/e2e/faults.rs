@@ -29,6 +29,8 @@ const ERRORS: [Errno; 5] = [Errno::EINTR, Errno::EAGAIN, Errno::ENOMEM, Errno::E
 pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
 /// How long a line may take to the log.
 const LOG_PATIENCE: Duration = Duration::from_secs(3);
+/// How long nobody may be able to log in when the relay had to be ended.
+const REPLACEMENT: Duration = Duration::from_secs(2);
 /// So many in the ordinary suite, of each test.
 const SAMPLE: usize = 60;
 
@@ -253,12 +255,23 @@ impl Server {
         let outcome = outcome?;
         settled.map_err(|left| format!("{outcome:?}, and left behind: {left}"))?;
         let told = accounted_for(world, lines, &outcome)?;
-        match by_password() {
-            Ok(Visit::Whole) => {}
-            other => return Err(format!("{outcome:?}, and the next login: {other:?}; {told:#?}")),
-        }
+        let lines = world.audit.len();
+        next_login().map_err(|trouble| format!("{outcome:?}, and then: {trouble}; {told:#?}"))?;
         self.settle().map_err(|left| format!("the next login left behind: {left}"))?;
+        accounted_for(world, lines, &Visit::Whole)?;
         Ok(failed.then_some(outcome))
+    }
+}
+
+/// Somebody can log in; it takes a moment when the relay has to be replaced.
+pub(crate) fn next_login() -> Result<(), String> {
+    let start = Instant::now();
+    loop {
+        match by_password()? {
+            Visit::Whole => return Ok(()),
+            Visit::Ended if start.elapsed() > REPLACEMENT => return Err("nobody can log in".to_owned()),
+            Visit::Ended => thread::sleep(Duration::from_millis(50)),
+        }
     }
 }
 

@@ -7,11 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
 use crate::accounts::ALICE;
 use crate::daemon::{self, PROGRAM};
-use crate::faults::{CONFIG, Fault, PATIENCE, Visit, by_password, chosen, faults};
+use crate::faults::{CONFIG, Fault, PATIENCE, chosen, faults, next_login};
 use crate::footprint::logged_in;
 use crate::peer::Peer;
 use crate::processes::{self, Process};
@@ -26,13 +27,13 @@ const STOP: Duration = Duration::from_secs(11);
 fn a_start_survives_any_fault_or_is_given_up() {
     world(|_world| {
         campaign(|fault| {
-            let mut server = Started::traced(fault);
+            let server = Started::traced(fault);
             let serves = server.serves()?;
             let calls = server.tracer.calls();
             let failed = server.tracer.has_failed();
             server.tracer.start_over(None);
             if serves {
-                first_login()?;
+                next_login()?;
                 server.stop()?;
             }
             Ok((failed, calls))
@@ -44,7 +45,7 @@ fn a_start_survives_any_fault_or_is_given_up() {
 fn a_stop_survives_any_fault() {
     world(|world: &World| {
         campaign(|fault| {
-            let mut server = Started::traced(None);
+            let server = Started::traced(None);
             if !server.serves()? {
                 return Err("it does not even start".to_owned());
             }
@@ -108,18 +109,6 @@ fn nothing_left(processes: usize) -> Result<(), String> {
     }
 }
 
-/// A relay that has to be replaced takes a moment.
-fn first_login() -> Result<(), String> {
-    let start = Instant::now();
-    loop {
-        match by_password()? {
-            Visit::Whole => return Ok(()),
-            Visit::Ended if start.elapsed() > PATIENCE => return Err("nobody can log in".to_owned()),
-            Visit::Ended => thread::sleep(Duration::from_millis(50)),
-        }
-    }
-}
-
 /// A daemon that is traced from its first system call on.
 struct Started {
     child: Child,
@@ -155,14 +144,14 @@ impl Started {
 
     /// Waits until it listens and its relay has given up its privileges, or until it has
     /// said why it does not, and has ended.
-    fn serves(&mut self) -> Result<bool, String> {
+    fn serves(&self) -> Result<bool, String> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(end) = self.tracer.end_of(self.child.id()) {
                 let told = fs::metadata(stderr_file()).unwrap().len() > self.told;
-                return match status.code() {
-                    Some(code) if code != 0 && told => Ok(false),
-                    _ => Err(format!("it ended with {status}, and told: {told}")),
+                return match end {
+                    WaitStatus::Exited(_, 1..) if told => Ok(false),
+                    _ => Err(format!("it ended with {end:?}, and told: {told}")),
                 };
             }
             let relay = |process: &Process| process.parent == self.child.id() && process.uid != 0;
@@ -178,12 +167,13 @@ impl Started {
         }
     }
 
-    fn stop(&mut self) -> Result<(), String> {
+    fn stop(&self) -> Result<(), String> {
         self.signal(Signal::SIGTERM);
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code().map(|_| ()).ok_or_else(|| format!("it ended with {status}"));
+            if let Some(end) = self.tracer.end_of(self.child.id()) {
+                let by_itself = matches!(end, WaitStatus::Exited(..));
+                return if by_itself { Ok(()) } else { Err(format!("it ended with {end:?}")) };
             }
             if start.elapsed() > STOP {
                 return Err("it does not stop".to_owned());
@@ -195,7 +185,9 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // The tracer has waited for it, if it has ended.
+        if self.tracer.end_of(self.child.id()).is_none() {
+            let _ = self.child.kill();
+        }
     }
 }

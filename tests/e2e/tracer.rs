@@ -66,6 +66,8 @@ struct Plan {
     failed: bool,
     seen: Vec<Call>,
     counts: HashMap<(Role, u64), u32>,
+    /// How processes have ended, ever.
+    ends: HashMap<u32, WaitStatus>,
 }
 
 /// The thread that traces, seen from the test.
@@ -96,7 +98,14 @@ impl Tracer {
 
     /// Counts from one again, and has this call fail once.
     pub(crate) fn start_over(&self, fail: Option<(Call, Errno)>) {
-        *self.0.lock().unwrap() = Plan { fail, ..Plan::default() };
+        let mut plan = self.0.lock().unwrap();
+        let ends = std::mem::take(&mut plan.ends);
+        *plan = Plan { fail, ends, ..Plan::default() };
+    }
+
+    /// How a process has ended, if it has. The tracer alone learns of it, even of a child of the test.
+    pub(crate) fn end_of(&self, pid: u32) -> Option<WaitStatus> {
+        self.0.lock().unwrap().ends.get(&pid).copied()
     }
 
     /// Whether the call has failed.
@@ -157,8 +166,9 @@ impl Tracees {
                 Ok(WaitStatus::Stopped(pid, signal)) => {
                     let _ = ptrace::syscall(pid, signal);
                 }
-                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => {
+                Ok(end @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..))) => {
                     self.known.remove(&pid);
+                    self.plan.lock().unwrap().ends.insert(pid.as_raw().unsigned_abs(), end);
                 }
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(Errno::ECHILD) => return,
