@@ -129,16 +129,13 @@ impl Relay {
         }
         self.link.send(&FromRelay::Connection { peer, via }, Vec::new())?;
         let RelayLimits { handshake, idle, keepalive, unacknowledged, .. } = self.limits;
-        let client = socket::prepare(stream.as_fd(), keepalive, unacknowledged)
-            .and_then(|()| WatchedClient::new(stream, &self.registry, Watched::Client(id).token()));
-        let client = match client {
+        if let Err(error) = socket::prepare(stream.as_fd(), keepalive, unacknowledged) {
+            turn_away(stream, &Denial::Busy("").answer(via));
+            return self.not_served(id, peer, source, &error);
+        }
+        let client = match WatchedClient::new(stream, &self.registry, Watched::Client(id).token()) {
             Ok(client) => client,
-            Err(error) => {
-                self.admission.leave(source, true);
-                let reason = format!("the connection cannot be watched: {error}");
-                self.link.send(&FromRelay::Refused { peer, reason }, Vec::new())?;
-                return Ok(id);
-            }
+            Err(error) => return self.not_served(id, peer, source, &error),
         };
         let connection = match via {
             // From a superserver it comes with its request answered.
@@ -148,6 +145,20 @@ impl Relay {
             Via::Rlogin | Via::Tcpmux | Via::Inetd => Connection::new(client, handshake, idle, now),
         };
         self.keep(id, connection, peer, Some(source));
+        Ok(id)
+    }
+
+    /// The system would not let us serve it.
+    fn not_served(
+        &mut self,
+        id: ConnectionId,
+        peer: SocketAddr,
+        source: Source,
+        error: &io::Error,
+    ) -> io::Result<ConnectionId> {
+        self.admission.leave(source, true);
+        let reason = format!("the connection cannot be served: {error}");
+        self.link.send(&FromRelay::Refused { peer, reason }, Vec::new())?;
         Ok(id)
     }
 
