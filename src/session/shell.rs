@@ -61,11 +61,14 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
         take_terminal(login.console.tty());
         return Err(refuse("no PAM session", &failure));
     }
+    // Before the records: a home that does not answer may cost this process its life, and
+    // what it has written down by then nobody would undo.
+    let home = home_or_root(login, &user);
     // Best effort: it counts when everything of ours was killed at once.
     let _ = Journal::of(&login.config).enter(&login.tty);
     // Before the shell: its start files may ask who is logged in.
     records::login(login.config.audit.records, &sitting(login, &user, &login.host_or_address()), before);
-    let shell = match start_shell(login, &user, &pam) {
+    let shell = match start_shell(login, &user, &home, &pam) {
         Ok(shell) => shell,
         Err(error) => {
             close(login, &user, &mut pam);
@@ -85,13 +88,17 @@ fn sitting<'a>(login: &'a Login, user: &'a User, host: &'a str) -> Sitting<'a> {
     Sitting { line: &login.tty, user: &user.name, host, address: login.peer.ip(), pid: std::process::id() }
 }
 
-fn start_shell(login: &Login, user: &User, pam: &Transaction<Prompts>) -> Result<Process, NoSession> {
+fn start_shell(
+    login: &Login,
+    user: &User,
+    home: &Path,
+    pam: &Transaction<Prompts>,
+) -> Result<Process, NoSession> {
     let program =
         if user.shell.as_os_str().is_empty() { PathBuf::from(DEFAULT_SHELL) } else { user.shell.clone() };
-    let home = home_or_root(login, user);
     let environment = environment::build(
         user,
-        &home,
+        home,
         &program,
         login.terminal.as_str(),
         &login.host_or_address(),
@@ -104,7 +111,7 @@ fn start_shell(login: &Login, user: &User, pam: &Transaction<Prompts>) -> Result
             program: &program,
             name: &name,
             environment: &environment,
-            home: &home,
+            home,
             uid: user.uid,
             gid: user.gid,
             terminal: login.console.tty().try_clone_to_owned()?,
