@@ -5,16 +5,21 @@
 
 pub mod journal;
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Uid, fchown};
 
 use crate::config::Records;
 use crate::sys::records::{self, BTMP, Kind, Mark, Record, UTMP, WTMP};
+
+/// How often a record is tried to be written.
+const TRIES: u32 = 3;
+/// A failure that took longer has waited for a lock: 10 s in the C library.
+const QUICK: Duration = Duration::from_secs(1);
 
 /// Who sits where.
 #[derive(Debug, Clone)]
@@ -58,8 +63,7 @@ pub fn failure(policy: Records, sitting: &Sitting) {
 fn write(policy: Records, sitting: &Sitting, kind: Kind, since: Mark) {
     let mut entry = record(sitting, kind);
     if wanted(policy, UTMP, 0o664) {
-        // Best effort: a login is not refused for want of a record.
-        let _ = records::write_utmp(&entry);
+        write_utmp(&entry);
     }
     if wanted(policy, WTMP, 0o664) && !records::has_since(WTMP, since, sitting.line, kind) {
         if kind == Kind::Logout {
@@ -67,6 +71,18 @@ fn write(policy: Records, sitting: &Sitting, kind: Kind, since: Mark) {
             (entry.user, entry.host) = ("", "");
         }
         records::append(WTMP, &entry);
+    }
+}
+
+/// Best effort: a login is not refused for want of a record. But a logout that is not
+/// written leaves somebody logged in for ever, so it is tried again: not when the first try has
+/// waited for a lock, for the session has only so much time to end.
+fn write_utmp(entry: &Record) {
+    let start = Instant::now();
+    for _ in 0..TRIES {
+        if records::write_utmp(entry).is_ok() || start.elapsed() > QUICK {
+            return;
+        }
     }
 }
 
@@ -79,7 +95,10 @@ fn record<'a>(sitting: &Sitting<'a>, kind: Kind) -> Record<'a> {
 fn wanted(policy: Records, file: &str, mode: u32) -> bool {
     match policy {
         Records::No => false,
-        Records::Auto => Path::new(file).exists(),
+        // One that cannot be looked at just now may well be there.
+        Records::Auto => {
+            fs::metadata(file).map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
+        }
         Records::Yes => make(file, mode).is_ok(),
     }
 }
