@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 
 use nix::errno::Errno;
@@ -41,16 +41,32 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Its name, or its number in words where the kernel's header is missing.
-    pub(crate) fn name(&self) -> String {
-        let header = fs::read_to_string(HEADER).unwrap_or_default();
-        let names = header.lines().filter_map(|line| line.strip_prefix("#define __NR_")?.split_once(' '));
-        let name = names.into_iter().find(|(_, number)| number.trim().parse() == Ok(self.number));
-        name.map_or_else(|| format!("call {}", self.number), |(name, _)| name.to_owned())
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static str {
+        names().get(&self.number).map_or("?", String::as_str)
     }
 }
 
-/// The names of x86-64's system calls.
+/// The names of the system calls, from the kernel's header.
+fn names() -> &'static HashMap<u64, String> {
+    static NAMES: OnceLock<HashMap<u64, String>> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let header = fs::read_to_string(HEADER).unwrap_or_default();
+        let names = header.lines().filter_map(|line| line.strip_prefix("#define __NR_")?.split_once(' '));
+        names.filter_map(|(name, number)| Some((number.trim().parse().ok()?, name.to_owned()))).collect()
+    })
+}
+
+/// What this machine lacks to make calls fail.
+pub(crate) fn missing() -> Option<&'static str> {
+    // Its registers are those that are changed here.
+    let other = cfg!(not(target_arch = "x86_64")).then_some("this is no x86-64");
+    other.or_else(|| {
+        names().is_empty().then_some("there are no names of system calls: linux-libc-dev is missing")
+    })
+}
+
+/// The numbers of x86-64's system calls.
 const HEADER: &str = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h";
 
 impl fmt::Display for Call {
@@ -182,11 +198,15 @@ impl Tracees {
         if let Some(tracee) = self.known.get(&pid) {
             return tracee.role;
         }
-        let parent = Process::of(pid.as_raw().unsigned_abs()).map_or(0, |process| process.parent);
-        let parent = Pid::from_raw(i32::try_from(parent).unwrap());
-        let role = match self.known.get(&parent).map(|tracee| tracee.role) {
-            Some(Role::Session | Role::Shell) => Role::Shell,
-            _ => Role::Child,
+        let role = if let Some(process) = thread_of(pid) {
+            self.known.get(&process).map_or(Role::Child, |tracee| tracee.role)
+        } else {
+            let parent = Process::of(pid.as_raw().unsigned_abs()).map_or(0, |process| process.parent);
+            let parent = Pid::from_raw(i32::try_from(parent).unwrap());
+            match self.known.get(&parent).map(|tracee| tracee.role) {
+                Some(Role::Session | Role::Shell) => Role::Shell,
+                _ => Role::Child,
+            }
         };
         self.known.insert(pid, Tracee { role, state: State::Outside });
         role
@@ -249,6 +269,14 @@ impl Plan {
         self.failed = true;
         Some(errno)
     }
+}
+
+/// The process that this is a thread of, if it is not its first.
+fn thread_of(pid: Pid) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    let process = Pid::from_raw(group.trim().parse().ok()?);
+    (process != pid).then_some(process)
 }
 
 /// Lets it run up to its next system call.
