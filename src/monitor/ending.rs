@@ -11,8 +11,8 @@ impl Monitor {
         }
         service::stopping(cause);
         self.leave(cause, now);
-        for session in self.sessions.values_mut() {
-            let _ = session.link.send(&ToSession::HangUp, Vec::new());
+        for id in self.ids() {
+            self.tell_session(id, Some(&ToSession::HangUp), now);
         }
         if self.relay.is_none() && self.next.is_none() {
             // None comes any more that could say so.
@@ -82,7 +82,7 @@ impl Monitor {
         }
     }
 
-    fn ids(&self) -> Vec<ConnectionId> {
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
         self.sessions.keys().copied().collect()
     }
 
@@ -115,7 +115,7 @@ impl Monitor {
                     Some(Ok(Incoming::Message(FromSession::StaleClosed(count), _))),
                 ) => {
                     let text =
-                        format!("an earlier daemon had left the records of sessions open: closed {count}");
+                        format!("sessions that were killed had left their records open: closed {count}");
                     self.warn(text, now);
                 }
                 (Ok(Some(End::Exited(0))), _) => {}

@@ -297,6 +297,8 @@ struct Monitor {
     relay_again: Option<Instant>,
     /// How many relays in a row have ended at once.
     failures: u32,
+    /// When everybody is to be heard again, and told what waits.
+    look_again_at: Option<Instant>,
     /// The service manager is to be told when the relay serves.
     announce: bool,
     /// The executable on disk is to take this process over.

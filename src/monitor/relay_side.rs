@@ -27,6 +27,7 @@ impl Monitor {
                 }
                 // Its process descriptor tells the rest.
                 Ok(Incoming::Nothing | Incoming::Closed) => return,
+                Err(error) if error.kind() != io::ErrorKind::InvalidData => return self.look_again(now),
                 Err(_) => return self.end_relay("it sent what is no message", now),
             }
         }

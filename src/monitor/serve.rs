@@ -1,8 +1,12 @@
 //! The monitor's loop: who said what, what is due, what is over.
 
+use nix::errno::Errno;
+
 use super::session::Stage;
 use super::*;
 
+/// When it is tried again what failed for want of memory.
+const SHORTAGE: Duration = Duration::from_millis(50);
 /// What the monitor is told by signals.
 const SIGNALS: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
@@ -64,6 +68,7 @@ impl Monitor {
             replace_again: false,
             relay_again: None,
             failures: 0,
+            look_again_at: None,
             announce: only_client.is_none(),
             upgrade: Upgrade::new(),
             helpers: Vec::new(),
@@ -125,6 +130,7 @@ impl Monitor {
         if self.log.retry_at().is_some_and(|time| time <= now) {
             self.log.retry(now);
         }
+        self.expire_look(now);
         self.expire_succession(now);
         self.expire_rehearsal(now);
         self.expire_sessions(now);
@@ -146,7 +152,13 @@ impl Monitor {
     }
 
     fn hear_signals(&mut self, now: Instant) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
+        loop {
+            let info = match self.signals.read_signal() {
+                Ok(Some(info)) => info,
+                Ok(None) => return,
+                Err(Errno::EINTR) => continue,
+                Err(_) => return self.look_again(now),
+            };
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             match Signal::try_from(number) {
                 // A single connection keeps what it began with, flags and all.
@@ -158,6 +170,26 @@ impl Monitor {
                 Ok(signal) => self.stop(signal.as_str(), now),
                 Err(_) => {}
             }
+        }
+    }
+
+    /// The system was out of memory, or a process did not read: no event will tell of what
+    /// is still to be heard or said.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        self.look_again_at.get_or_insert(now + SHORTAGE);
+    }
+
+    fn expire_look(&mut self, now: Instant) {
+        if self.look_again_at.is_none_or(|time| now < time) {
+            return;
+        }
+        self.look_again_at = None;
+        self.hear_signals(now);
+        self.hear_relay(now);
+        self.hear_next(now);
+        for id in self.ids() {
+            self.hear_session(id, now);
+            self.tell_session(id, None, now);
         }
     }
 

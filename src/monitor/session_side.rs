@@ -5,6 +5,7 @@ use super::session::Stage;
 use super::*;
 use crate::audit::event::LoginEvent;
 use crate::ipc::{CloseCause, OpenRecords, SessionLink};
+use crate::sys::process::End;
 
 impl Monitor {
     pub(super) fn hear_session(&mut self, id: ConnectionId, now: Instant) {
@@ -32,6 +33,7 @@ impl Monitor {
                 }
                 Ok(Incoming::Message(FromSession::StaleClosed(_), _)) => "it is no clerk",
                 Ok(Incoming::Nothing | Incoming::Closed) => return,
+                Err(error) if error.kind() != io::ErrorKind::InvalidData => return self.look_again(now),
                 Err(_) => "it sent what is no message",
             };
             session.process.kill();
@@ -63,10 +65,23 @@ impl Monitor {
         }
         session.ends = None;
         if session.ended.is_none() {
-            let _ = session.link.send(&ToSession::HangUp, Vec::new());
             session.deadline = Some(now + HANG_UP_GRACE);
+            self.tell_session(id, Some(&ToSession::HangUp), now);
         }
         self.forget_if_over(id, now);
+    }
+
+    /// Sends a session's process a message, and what waits already.
+    pub(super) fn tell_session(&mut self, id: ConnectionId, message: Option<&ToSession>, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        // One that is gone hears nothing any more; its process descriptor tells.
+        let _ = session.link.flush();
+        if let Some(message) = message {
+            let _ = session.link.send(message, Vec::new());
+        }
+        if session.link.waiting() > 0 && session.ended.is_none() {
+            self.look_again(now);
+        }
     }
 
     pub(super) fn bury_session(&mut self, id: ConnectionId, now: Instant) {
@@ -80,6 +95,8 @@ impl Monitor {
         session.ended = Some((now, end));
         session.deadline = None;
         let left = session.open_records(self.config.audit.records);
+        // Killed on its way to the shell, it may have recorded the login already.
+        let uncertain = matches!(session.stage, Stage::LoggingIn { .. }) && end != End::Exited(0);
         let whose = (session.peer, session.tty.clone());
         let registry = self.poll.registry();
         let _ = registry.deregister(&mut SourceFd(&session.link.as_raw_fd()));
@@ -90,6 +107,9 @@ impl Monitor {
             let (user, (peer, tty)) = (left.user.clone(), whose);
             self.log.write(&Event::Login { peer, tty, event: LoginEvent::Trouble { user, text } }, now);
             self.close_records(left, now);
+        }
+        if uncertain {
+            self.close_stale_records(now);
         }
         self.forget_if_over(id, now);
     }
@@ -103,12 +123,13 @@ impl Monitor {
         }
     }
 
-    /// Has the records closed that an earlier daemon left open when all of its processes were killed.
+    /// Has the records closed of sessions that are gone without having done it themselves: those of an earlier
+    /// daemon when all of its processes were killed, and one that was killed on its way to the shell.
     pub(super) fn close_stale_records(&mut self, now: Instant) {
         let shared = self.shared.try_clone();
         let started = shared.and_then(|shared| self.start_clerk(&ToSession::CloseStale, vec![shared]));
         if let Err(error) = started {
-            let text = format!("what an earlier daemon left open in the records stays open: {error}");
+            let text = format!("what ended sessions left open in the records stays open: {error}");
             self.log.write(&Event::Warning { text }, now);
         }
     }

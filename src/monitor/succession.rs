@@ -123,6 +123,7 @@ impl Monitor {
         match next.link.receive() {
             Ok(Incoming::Message(FromRelay::Ready, _)) if !next.ready => next.ready = true,
             Ok(Incoming::Nothing | Incoming::Closed) => return,
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return self.look_again(now),
             // A relay that is not served yet has nothing else to say. Its process
             // descriptor brings the rest about.
             Ok(Incoming::Message(..)) | Err(_) => return next.process.kill(),

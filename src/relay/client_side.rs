@@ -3,6 +3,8 @@
 
 use std::io::{self, ErrorKind};
 
+use nix::errno::Errno;
+
 use super::ends::Client;
 use super::queue::Queue;
 
@@ -18,6 +20,8 @@ pub(super) struct ClientSide<C> {
     pub(super) sent_urgent: bool,
     pub(super) outgoing: Queue,
     pub(super) bytes_out: u64,
+    /// The system was out of memory: no event will tell when it has some again.
+    pub(super) short: bool,
 }
 
 impl<C: Client> ClientSide<C> {
@@ -31,6 +35,7 @@ impl<C: Client> ClientSide<C> {
             sent_urgent: false,
             outgoing,
             bytes_out: 0,
+            short: false,
         }
     }
 
@@ -56,6 +61,10 @@ impl<C: Client> ClientSide<C> {
             }
             Err(error) if is_not_now(&error) => {
                 self.readable = error.kind() == ErrorKind::Interrupted;
+                Ok(None)
+            }
+            Err(error) if is_shortage(&error) => {
+                (self.readable, self.short) = (false, true);
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -96,6 +105,10 @@ impl<C: Client> ClientSide<C> {
                     self.writable = false;
                     return Ok(false);
                 }
+                Err(error) if is_shortage(&error) => {
+                    (self.writable, self.short) = (false, true);
+                    return Ok(false);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -111,6 +124,10 @@ impl<C: Client> ClientSide<C> {
                 self.writable = error.kind() == ErrorKind::Interrupted;
                 Ok(0)
             }
+            Err(error) if is_shortage(&error) => {
+                (self.writable, self.short) = (false, true);
+                Ok(0)
+            }
             Err(error) => Err(error),
         }
     }
@@ -119,4 +136,10 @@ impl<C: Client> ClientSide<C> {
 /// Whether the call would have had to wait, or has to be made again.
 pub(super) fn is_not_now(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Whether the system has no memory for it now. That passes, and nobody has gone.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    let shortage = [Errno::ENOMEM, Errno::ENOBUFS].map(|errno| errno as i32);
+    error.raw_os_error().is_some_and(|code| shortage.contains(&code))
 }

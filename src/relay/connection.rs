@@ -26,6 +26,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 /// Bytes read at once during a handshake: what follows it stays small.
 const HANDSHAKE_READ: usize = 1024;
+/// When the system is asked again that was out of memory.
+const SHORTAGE: Duration = Duration::from_millis(50);
 /// How long the monitor may take to answer; it never should.
 const OPENING: Duration = Duration::from_secs(30);
 
@@ -281,6 +283,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
 
     /// Does what can be done now, within bounds.
     pub fn turn(&mut self, scratch: &mut Scratch, now: Instant) -> Turn {
+        self.try_again();
         let outcome = match self.step(scratch, now) {
             Ok(outcome) => outcome,
             Err(error) if matches!(self.phase, Phase::Request(..) | Phase::Handshake(..)) => {
@@ -300,7 +303,25 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                 (work, Some(*latest))
             }
         };
+        let shortage = self.is_short().then(|| now + SHORTAGE);
+        let wake = [wake, shortage].into_iter().flatten().min();
         Turn { outcome, again, wake }
+    }
+
+    fn is_short(&self) -> bool {
+        self.client.short || matches!(&self.phase, Phase::Live(live) if live.short)
+    }
+
+    /// What failed for want of memory is tried again; a turn came, so some time has passed.
+    fn try_again(&mut self) {
+        if std::mem::take(&mut self.client.short) {
+            (self.client.readable, self.client.writable) = (true, true);
+        }
+        if let Phase::Live(live) = &mut self.phase
+            && std::mem::take(&mut live.short)
+        {
+            (live.readable, live.writable) = (true, true);
+        }
     }
 
     fn step(&mut self, scratch: &mut Scratch, now: Instant) -> io::Result<Outcome> {

@@ -8,7 +8,7 @@
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use super::client_side::{ClientSide, is_not_now};
+use super::client_side::{ClientSide, is_not_now, is_shortage};
 use super::ends::{Client, Terminal};
 use super::queue::Queue;
 use crate::ipc::CloseCause;
@@ -59,6 +59,8 @@ pub(super) struct Live<T> {
     pub(super) readable: bool,
     pub(super) writable: bool,
     pub(super) changed: bool,
+    /// The system was out of memory: no event will tell when it has some again.
+    pub(super) short: bool,
     to_terminal: Queue,
     window: window::Decoder,
     pacer: Pacer,
@@ -138,6 +140,7 @@ impl<T: Terminal> Live<T> {
             writable: true,
             // Whatever it has to tell, it has told nobody here.
             changed: false,
+            short: false,
             to_terminal: Queue::default(),
             window: window::Decoder::default(),
             pacer,
@@ -194,6 +197,7 @@ impl<T: Terminal> Live<T> {
         let output = !self.output_is_read()
             && client.outgoing.is_empty()
             && self.readable
+            && !self.short
             && !self.pacer.holds_output(now);
         input || output
     }
@@ -306,6 +310,10 @@ impl<T: Terminal> Live<T> {
                 self.writable = error.kind() == ErrorKind::Interrupted;
                 0
             }
+            Err(error) if is_shortage(&error) => {
+                (self.writable, self.short) = (false, true);
+                0
+            }
             // Nobody is left to read it; the session's end is on its way.
             Err(_) => bytes.len(),
         }
@@ -375,6 +383,11 @@ impl<T: Terminal> Live<T> {
                     self.changed = false;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_shortage(&error) => {
+                    self.short = true;
+                    output.doubtful = output.filled;
+                    break;
+                }
                 Err(_) => {
                     // WouldBlock, or EIO: nobody has the terminal open. That is the
                     // end only when the session has ended, too.

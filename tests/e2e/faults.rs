@@ -86,17 +86,9 @@ fn is_possible(role: Role, name: &str, errno: Errno) -> bool {
 }
 
 /// Faults that are known not to be survived, by the beginning of their names.
-const UNMENDED: [&str; 6] = [
-    // The relay takes it for a terminal where nobody reads any more, and drops the bytes.
-    "Relay: write",
-    // The relay waits for another event of the terminal, with output still in it.
-    "Relay: readv",
-    // No second descriptor for the client: the refusal lies there until something happens.
-    "Relay: fcntl",
+const UNMENDED: [&str; 2] = [
     // Looking through utmp: the C library takes the entry for missing, and writes another one.
     "Session: pread64",
-    // The signal stays unread: SIGTERM does nothing until the next one.
-    "Monitor: read #1 ",
     // The loader of programs, ld.so(8), breaks down there.
     "Monitor: mmap #1 ",
 ];
