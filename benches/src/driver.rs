@@ -1,0 +1,91 @@
+//! Runs the measurements, each in a machine of its own, and has the documents written.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::report::Report;
+use crate::results::Results;
+use crate::scenario::{Options, Scenario};
+use crate::servers::Server;
+use crate::{Outcome, failure};
+
+/// No measurement takes nearly as long, in seconds; then it and all its processes are ended.
+const LONGEST: &str = "240";
+
+/// The project's directory.
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+fn results_file() -> PathBuf {
+    project().join("target/bench/results.tsv")
+}
+
+/// Measures, shows the table, and writes the documents when nothing was left out.
+pub(crate) fn run(options: &Options) -> Outcome<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return failure("needs root, to make namespaces");
+    }
+    let started = Instant::now();
+    let plan = options.plan();
+    let mut results = Results::default();
+    for (number, &(round, scenario, server)) in plan.iter().enumerate() {
+        let place = format!("{}/{}", number + 1, plan.len());
+        eprint!("{place:>8}  round {}  {:<10} {:<10} ", round + 1, scenario.name(), server.name());
+        let began = Instant::now();
+        match measure(scenario, server, options.quick) {
+            Ok(told) => {
+                results.take(scenario, server, &told);
+                eprintln!("{:6.1} s", began.elapsed().as_secs_f64());
+            }
+            Err(why) => {
+                eprintln!("n/a ({why})");
+                results.fail(scenario, server, &why.to_string());
+            }
+        }
+    }
+    let report = Report { results: &results, project: &project() };
+    writeln!(std::io::stdout(), "\n{}", report.table()?)?;
+    eprintln!("It took {} s.", started.elapsed().as_secs());
+    let folder = project().join("target/bench");
+    fs::create_dir_all(&folder)?;
+    if !options.is_complete() {
+        results.write(&folder.join("partial.tsv"))?;
+        eprintln!("Only a whole run (without ONLY and QUICK) is written to docs/BENCHMARKS.md.");
+        return Ok(());
+    }
+    results.write(&results_file())?;
+    report.write()
+}
+
+/// Writes the documents again from the last whole run.
+pub(crate) fn report() -> Outcome<()> {
+    let results = Results::read(&results_file())?;
+    Report { results: &results, project: &project() }.write()
+}
+
+fn measure(scenario: Scenario, server: Server, quick: bool) -> Outcome<String> {
+    let tool = std::env::current_exe()?;
+    // setpriv: whoever ends this process, by whatever means, ends the others too.
+    let output = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "timeout", "--foreground", "-s", "KILL", LONGEST])
+        .args(["setpriv", "--pdeathsig", "KILL"])
+        .args(["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--mount-proc", "--kill-child=KILL"])
+        .arg(project().join("benches/machine.sh"))
+        .args([project().join("target"), tool])
+        .args([scenario.rate().unwrap_or("-"), "measure", scenario.name(), server.name()])
+        .arg(if quick { "quick" } else { "full" })
+        .stdin(Stdio::null())
+        .output()?;
+    let complained = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        let last = complained.lines().last().unwrap_or("it took too long");
+        // It becomes part of a table.
+        let why = last.trim_start_matches("rlogind-bench: ").replace(['|', '\t'], " ");
+        return failure(&why);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
