@@ -3,6 +3,7 @@
 # make soak   20,000 logins in a row and 2,000 at once, as root: nothing may be left behind
 # make faults lets each system call of the daemon fail once with each error, as root
 # make fuzz   fuzzes what reads strangers' bytes, SECONDS=60 for each target
+# make bench  measures beside other servers (as root, a quarter of an hour): ROUNDS=3, ONLY=login,echo,rlogind, QUICK=1
 # make lint   checks format, lints, documentation and advisories
 # Each installs with apt-get what it needs and is missing.
 
@@ -12,7 +13,7 @@ SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 # The tests name what could not run here, where a test runner would hide it.
 export RLOGIND_E2E_SKIPPED := $(CURDIR)/target/e2e-skipped
 
-.PHONY: build run test soak faults lint audit fuzz
+.PHONY: build run test soak faults lint audit fuzz bench
 
 build:
 	@tests/setup.sh build
@@ -61,10 +62,21 @@ fuzz:
 	@tests/setup.sh build fuzz
 	fuzz/run $(SECONDS)
 
+# Nothing else should run meanwhile. It has a lock file and a target directory of its own.
+BENCH := --manifest-path benches/Cargo.toml
+bench:
+	@tests/setup.sh build bench
+	@benches/peers.sh
+	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked $(BENCH)
+	$(SUDO) benches/target/release/rlogind-bench run "$(ROUNDS)" "$(ONLY)" "$(QUICK)"
+
 lint: audit
 	@tests/setup.sh build
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt $(BENCH) --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets $(BENCH) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
 # The advisories come from the network: where they cannot be had, that is said and no failure.

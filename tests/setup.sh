@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what this project needs of Debian's packages, when it is missing:
-# setup.sh build|run|test|fuzz [...]. Says what to install when it is not root and has no sudo.
+# setup.sh build|run|test|fuzz|bench [...]. Says what to install when it is not root and has no sudo.
 set -eu
 
 packages=
@@ -18,7 +18,13 @@ for purpose in "$@"; do
         test) packages="$packages libpam-modules rsh-client rsh-redone-client putty-tools
                         iproute2 procps util-linux mount coreutils
                         systemd libwrap0 libtirpc3 libbsd0 libevent-2.1-7"
-              superservers="inetutils-inetd openbsd-inetd xinetd" ;;
+              superservers="$superservers inetutils-inetd openbsd-inetd xinetd" ;;
+        # What builds a server to measure against, and the tools that make a machine
+        # for each; a superserver for them, and its libraries.
+        bench) packages="$packages make patch xz-utils libpam-modules login
+                         iproute2 util-linux mount coreutils
+                         libwrap0 libtirpc3 libbsd0 libevent-2.1-7"
+               superservers="$superservers openbsd-inetd" ;;
         *) echo "setup.sh: what is '$purpose'?" >&2; exit 2 ;;
     esac
 done
@@ -41,7 +47,7 @@ unpack() {
         echo "Unpacking $package"
         if ! (cd "$folder" && apt-get -qq -o APT::Sandbox::User=root download "$package" &&
             dpkg -x "$package"_*.deb . && touch ".$package"); then
-            echo "Without $package its tests are skipped." >&2
+            echo "What needs $package is left out." >&2
         fi
         rm -f "$folder/$package"_*.deb
     done

@@ -36,14 +36,14 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
         let place = format!("{}/{}", number + 1, plan.len());
         eprint!("{place:>8}  round {}  {:<10} {:<10} ", round + 1, scenario.name(), server.name());
         let began = Instant::now();
-        match measure(scenario, server, options.quick) {
-            Ok(told) => {
-                results.take(scenario, server, &told);
-                eprintln!("{:6.1} s", began.elapsed().as_secs_f64());
-            }
-            Err(why) => {
-                eprintln!("n/a ({why})");
-                results.fail(scenario, server, &why.to_string());
+        let (told, failed) = measure(scenario, server, options.quick)?;
+        // What was found before it failed counts.
+        results.take(scenario, server, &told);
+        match failed {
+            None => eprintln!("{:6.1} s", began.elapsed().as_secs_f64()),
+            Some(why) => {
+                eprintln!("failed: {why}");
+                results.fail(scenario, server, &why);
             }
         }
     }
@@ -52,6 +52,9 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
     eprintln!("It took {} s.", started.elapsed().as_secs());
     let folder = project().join("target/bench");
     fs::create_dir_all(&folder)?;
+    if options.quick {
+        eprintln!("QUICK: shorter runs, and 100 sessions where the table says 2,000.");
+    }
     if !options.is_complete() {
         results.write(&folder.join("partial.tsv"))?;
         eprintln!("Only a whole run (without ONLY and QUICK) is written to docs/BENCHMARKS.md.");
@@ -67,7 +70,8 @@ pub(crate) fn report() -> Outcome<()> {
     Report { results: &results, project: &project() }.write()
 }
 
-fn measure(scenario: Scenario, server: Server, quick: bool) -> Outcome<String> {
+/// What the measurement told, and why it failed when it did.
+fn measure(scenario: Scenario, server: Server, quick: bool) -> Outcome<(String, Option<String>)> {
     let tool = std::env::current_exe()?;
     // setpriv: whoever ends this process, by whatever means, ends the others too.
     let output = Command::new("setpriv")
@@ -80,12 +84,10 @@ fn measure(scenario: Scenario, server: Server, quick: bool) -> Outcome<String> {
         .arg(if quick { "quick" } else { "full" })
         .stdin(Stdio::null())
         .output()?;
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
     let complained = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        let last = complained.lines().last().unwrap_or("it took too long");
-        // It becomes part of a table.
-        let why = last.trim_start_matches("rlogind-bench: ").replace(['|', '\t'], " ");
-        return failure(&why);
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let last = complained.lines().last().unwrap_or("it took too long");
+    // It becomes part of a table.
+    let why = || last.trim_start_matches("rlogind-bench: ").replace(['|', '\t'], " ");
+    Ok((told, (!output.status.success()).then(why)))
 }

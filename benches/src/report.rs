@@ -57,7 +57,7 @@ impl Report<'_> {
             failures.entry((server, why)).or_default().push(scenario.name());
         }
         for (number, ((server, why), scenarios)) in failures.into_iter().enumerate() {
-            out += if number == 0 { "\nNot to be had (n/a):\n\n" } else { "" };
+            out += if number == 0 { "\nWhat failed, in one round at least:\n\n" } else { "" };
             writeln!(out, "- {}, {}: {why}", label(server), scenarios.join(", "))?;
         }
         Ok(out)

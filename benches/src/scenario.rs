@@ -99,8 +99,8 @@ impl Scenario {
     /// finds the same.
     fn rounds(self, wanted: u32) -> u32 {
         match self {
-            Scenario::Many => wanted.min(1),
-            Scenario::Link1 | Scenario::Memory => wanted.min(2),
+            Scenario::Memory | Scenario::Many => wanted.min(1),
+            Scenario::Link1 => wanted.min(2),
             Scenario::Login
             | Scenario::Burst50
             | Scenario::Burst200

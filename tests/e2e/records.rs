@@ -385,7 +385,7 @@ fn what_a_crash_of_everything_left_open_is_closed_at_the_next_start() {
 
         let daemon = world.serve("");
         let warning = world.audit.wait("warning");
-        assert!(warning.contains("left the records of sessions open: closed 2"), "{warning}");
+        assert!(warning.contains("left their records open: closed 2"), "{warning}");
         for line in &lines {
             assert_eq!((counts(UTMP, line), counts(WTMP, line)), ((0, 1), (1, 1)), "{:#?}", dump(WTMP));
         }

@@ -9,7 +9,8 @@ use crate::client::{Buffer, Client};
 use crate::programs::DONE;
 use crate::{Outcome, failure, processes};
 
-const LONGEST: Duration = Duration::from_secs(60);
+/// Even of the slowest.
+const LONGEST: Duration = Duration::from_secs(20);
 
 fn amount(bench: &Bench) -> u64 {
     if bench.quick { 32_000_000 } else { 128_000_000 }
@@ -39,10 +40,12 @@ pub(super) fn input(bench: &mut Bench) -> Outcome<()> {
     let mut left = usize::try_from(bytes)?;
     while left > 0 {
         left -= client.send_some(piece.get(..left.min(piece.len())).unwrap_or(&piece))?;
-        step(&mut client, &mut buffer, started, PollFlags::POLLOUT)?;
+        step(&mut client, &mut buffer, started, PollFlags::POLLOUT)
+            .map_err(|error| format!("{error}, {left} of {bytes} bytes not sent"))?;
     }
     while !client.shows(DONE) {
-        step(&mut client, &mut buffer, started, PollFlags::empty())?;
+        step(&mut client, &mut buffer, started, PollFlags::empty())
+            .map_err(|error| format!("{error}, with all bytes sent"))?;
     }
     tell("input", bytes, started.elapsed(), used)
 }

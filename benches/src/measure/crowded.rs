@@ -18,7 +18,7 @@ const SETTLED: Duration = Duration::from_millis(1500);
 pub(super) fn memory(bench: &mut Bench) -> Outcome<()> {
     let crowd = Crowd::new()?;
     for sessions in STEPS {
-        if bench.quick && sessions > 100 {
+        if bench.quick && sessions > 50 {
             break;
         }
         while crowd.clients().len() < sessions {
@@ -32,7 +32,7 @@ pub(super) fn memory(bench: &mut Bench) -> Outcome<()> {
 
 /// Two thousand, opened one after the other, and what they cost while nothing happens.
 pub(super) fn many(bench: &mut Bench) -> Outcome<()> {
-    let count = if bench.quick { 200 } else { 2000 };
+    let count = if bench.quick { 100 } else { 2000 };
     let mut typist = bench.running("echo")?;
     echo(&mut typist, "many.echo-before")?;
     let crowd = Crowd::new()?;

@@ -44,8 +44,8 @@ pub(crate) fn run(scenario: Scenario, server: Server, quick: bool) -> Outcome<()
         Scenario::Output => bulk::output(&mut bench),
         Scenario::Input => bulk::input(&mut bench),
         Scenario::Interrupt => interrupt::in_flood(&mut bench, "interrupt", 20, 200),
-        Scenario::Link10 => interrupt::in_flood(&mut bench, "link10", 5, 1500),
-        Scenario::Link1 => interrupt::in_flood(&mut bench, "link1", 2, 4000),
+        Scenario::Link10 => interrupt::in_flood(&mut bench, "link10", 4, 1000),
+        Scenario::Link1 => interrupt::in_flood(&mut bench, "link1", 2, 3000),
         Scenario::Memory => crowded::memory(&mut bench),
         Scenario::Many => crowded::many(&mut bench),
     }

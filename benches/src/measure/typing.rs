@@ -50,7 +50,7 @@ pub(super) fn alone(bench: &mut Bench) -> Outcome<()> {
 
 /// With so many sessions that write all they can, and so many that do nothing.
 pub(super) fn among_floods(bench: &mut Bench, name: &str, floods: usize, idle: usize) -> Outcome<()> {
-    let longest = Duration::from_millis(if bench.quick { 1000 } else { 3000 });
+    let longest = Duration::from_millis(if bench.quick { 1000 } else { 2000 });
     let mut typist = bench.running("echo")?;
     let crowd = Crowd::new()?;
     for client in bench.log_in_all(floods + idle)? {
