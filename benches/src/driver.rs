@@ -15,6 +15,9 @@ use crate::{Outcome, failure};
 /// No measurement takes nearly as long, in seconds; then it and all its processes are ended.
 const LONGEST: &str = "240";
 
+/// Above this load average the machine is not quiet.
+const BUSY: f64 = 0.5;
+
 /// The project's directory.
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned()
@@ -32,6 +35,12 @@ pub(crate) fn run(options: &Options) -> Outcome<()> {
     let started = Instant::now();
     let plan = options.plan();
     let mut results = Results::default();
+    let load = fs::read_to_string("/proc/loadavg")?;
+    let load = load.split_whitespace().next().unwrap_or_default();
+    results.begin(load);
+    if load.parse::<f64>().is_ok_and(|load| load > BUSY) {
+        eprintln!("The machine has other things to do (load average {load}): the figures will be noise.");
+    }
     for (number, &(round, scenario, server)) in plan.iter().enumerate() {
         let place = format!("{}/{}", number + 1, plan.len());
         eprint!("{place:>8}  round {}  {:<10} {:<10} ", round + 1, scenario.name(), server.name());

@@ -93,6 +93,7 @@ impl Report<'_> {
     fn machine(&self) -> Outcome<String> {
         let processor = first_value("/proc/cpuinfo", "model name").unwrap_or_default();
         let memory = first_value("/proc/meminfo", "MemTotal").unwrap_or_default();
+        let kibibytes: f64 = memory.trim_end_matches(" kB").parse()?;
         let system = first_value("/etc/os-release", "PRETTY_NAME").unwrap_or_default();
         let daemon = self.project.join("target/release/rlogind");
         let version = said(Command::new(daemon).arg("--version"));
@@ -103,10 +104,16 @@ impl Report<'_> {
         writeln!(out, "- Date: {}", said(Command::new("date").args(["-u", "+%Y-%m-%d"])))?;
         writeln!(
             out,
-            "- Machine: {processor}, {} processors, {memory} of memory; Linux {}, {}",
+            "- Machine: {processor}, {} processors, {:.0} GiB of memory; Linux {}, {}",
             std::thread::available_parallelism()?,
+            kibibytes / f64::from(1 << 20),
             said(Command::new("uname").arg("-r")),
             system.trim_matches('"'),
+        )?;
+        let load = self.results.load().unwrap_or("unknown");
+        writeln!(
+            out,
+            "- Load average before: {load} (above 0.5 other things were running, and the figures are noise)"
         )?;
         writeln!(out, "- {version}, commit {commit}")?;
         peers.lines().for_each(|peer| out += &format!("- {peer}\n"));

@@ -14,9 +14,21 @@ pub(crate) struct Results {
     found: BTreeMap<(Server, String), Vec<f64>>,
     failed: BTreeMap<(Server, Scenario), String>,
     lines: String,
+    load: Option<String>,
 }
 
 impl Results {
+    /// Notes how busy the machine was before anything was measured.
+    pub(crate) fn begin(&mut self, load: &str) {
+        self.lines += &format!("load\t{load}\n");
+        self.load = Some(load.to_owned());
+    }
+
+    /// The load average (proc_loadavg(5)) of the minute before.
+    pub(crate) fn load(&self) -> Option<&str> {
+        self.load.as_deref()
+    }
+
     /// Takes the lines `figure NAME VALUE` of one measurement.
     pub(crate) fn take(&mut self, scenario: Scenario, server: Server, told: &str) {
         for line in told.lines() {
@@ -70,6 +82,9 @@ impl Results {
         let mut results = Results::default();
         let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
         for line in text.lines() {
+            if let Some(load) = line.strip_prefix("load\t") {
+                results.begin(load);
+            }
             let [scenario, server, name, value] = line.split('\t').collect::<Vec<_>>()[..] else { continue };
             let scenario = Scenario::named(scenario).ok_or("a scenario nobody knows")?;
             let server = Server::named(server).ok_or("a server nobody knows")?;
