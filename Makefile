@@ -5,6 +5,9 @@
 # make fuzz   fuzzes what reads strangers' bytes, SECONDS=60 for each target
 # make bench  measures beside other servers (as root, a quarter of an hour): ROUNDS=3, ONLY=login,echo,rlogind, QUICK=1
 # make lint   checks format, lints, documentation and advisories
+# make deb    builds target/debian/rlogind_*.deb;  make rpm  builds target/generate-rpm/rlogind-*.rpm
+# make install-test   tries the .deb in a Debian of its own, as root
+# make install, make uninstall   for those without a package: PREFIX=/usr/local DESTDIR=
 # Each installs with apt-get what it needs and is missing.
 
 CARGO ?= cargo
@@ -13,7 +16,12 @@ SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 # The tests name what could not run here, where a test runner would hide it.
 export RLOGIND_E2E_SKIPPED := $(CURDIR)/target/e2e-skipped
 
-.PHONY: build run test soak faults lint audit fuzz bench
+PREFIX ?= /usr/local
+DESTDIR ?=
+# Tools of ours that Debian does not have are built there.
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+
+.PHONY: build run test soak faults lint audit fuzz bench packaged deb rpm install uninstall install-test
 
 build:
 	@tests/setup.sh build
@@ -90,3 +98,36 @@ audit:
 	else \
 		echo "$$told"; exit 1; \
 	fi
+
+# What packages need and the sources do not have as files.
+MAN := rlogind.8 rlogind.toml.5 rlogind-trust.5
+packaged: build
+	@mkdir -p target/packaging
+	$(CARGO) run --quiet --locked --example completions -- target/packaging
+	@ln -sfn rlogind target/packaging/in.rlogind
+	@echo ".so man8/rlogind.8" >target/packaging/in.rlogind.8
+	@cp $(addprefix docs/man/,$(MAN)) target/packaging/
+	@cd target/packaging && gzip -9nf -k $(MAN) in.rlogind.8
+
+deb: packaged
+	@tests/setup.sh deb
+	$(CARGO) deb --locked --no-build
+	lintian --fail-on error target/debian/rlogind_*.deb
+
+rpm: packaged
+	@tests/setup.sh rpm
+	@strip -o target/packaging/rlogind target/release/rlogind
+	$(CARGO) generate-rpm
+	rpm -qpl target/generate-rpm/rlogind-*.rpm
+
+# Building is not root's affair: `make`, then `sudo make install`.
+install:
+	@[ -x target/release/rlogind ] && [ -d target/packaging ] || $(MAKE) packaged
+	packaging/install $(PREFIX) $(DESTDIR)
+
+uninstall:
+	packaging/install --remove $(PREFIX) $(DESTDIR)
+
+install-test: deb
+	@tests/setup.sh install-test
+	tests/install/run target/debian/rlogind_*.deb

@@ -1,10 +1,12 @@
 #!/bin/sh
 # Installs what this project needs of Debian's packages, when it is missing:
-# setup.sh build|run|test|fuzz|bench [...]. Says what to install when it is not root and has no sudo.
+# setup.sh build|run|test|fuzz|bench|deb|rpm|install-test [...]. Says what to install when it is not root and has no sudo.
 set -eu
 
 packages=
 superservers=
+# Programs of crates.io, NAME@VERSION, built into target/tools.
+tools=
 for purpose in "$@"; do
     case $purpose in
         # PAM's header, and libclang, with which its Rust binding reads it.
@@ -25,6 +27,13 @@ for purpose in "$@"; do
                          iproute2 util-linux mount coreutils
                          libwrap0 libtirpc3 libbsd0 libevent-2.1-7"
                superservers="$superservers openbsd-inetd" ;;
+        # dpkg-shlibdeps, and the judge of what comes out.
+        deb) packages="$packages dpkg-dev lintian"
+             tools="$tools cargo-deb@3.8.0" ;;
+        rpm) packages="$packages rpm"
+             tools="$tools cargo-generate-rpm@0.21.1" ;;
+        # A Debian of its own to install in, and what boots it.
+        install-test) packages="$packages debootstrap systemd-container util-linux" ;;
         *) echo "setup.sh: what is '$purpose'?" >&2; exit 2 ;;
     esac
 done
@@ -53,8 +62,21 @@ unpack() {
     done
 }
 
+# Built as quickly as can be: packing a few files needs no fast packer.
+build_tools() {
+    folder=$(dirname "$0")/../target/tools
+    for tool in $tools; do
+        [ ! -e "$folder/.$tool" ] || continue
+        echo "Building $tool"
+        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+            "${CARGO:-cargo}" install --quiet --locked --root "$folder" "$tool"
+        touch "$folder/.$tool"
+    done
+}
+
 if [ -z "$missing" ]; then
     unpack
+    build_tools
     exit 0
 fi
 
@@ -80,3 +102,4 @@ for step in "update" "install --yes --no-install-recommends$missing"; do
 done
 rm -f "$log"
 unpack
+build_tools
