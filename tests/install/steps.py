@@ -32,7 +32,7 @@ def run(command, status=0):
 
 
 def install():
-    return run(["apt-get", "install", "--yes", "--no-download", "--reinstall", PACKAGE])
+    return run(["apt-get", "install", "--yes", "--reinstall", PACKAGE])
 
 
 def read(path):
@@ -94,7 +94,7 @@ def by_password():
 
 
 def another_server_is_there():
-    run("adduser --disabled-password --gecos '' alice && adduser --disabled-password --gecos '' bob")
+    run("adduser --disabled-password --gecos '' --shell /bin/sh alice && adduser --disabled-password --gecos '' --shell /bin/sh bob")
     run("echo 'bob:secret of bob' | chpasswd")
     # Files that are named after rlogind and are there without it.
     run("find / -xdev -name '*rlogind*' -not -path '/proc/*' -not -path '/install/*' >/install/before")
@@ -128,7 +128,8 @@ def the_units_are_clean():
 def a_trusted_user_logs_in_without_a_password():
     write("/etc/hosts.equiv", "localhost\n")
     client = trusted()
-    assert client.run("id -un; tty") == "alice\n" + client.run("tty")
+    shown = client.run("id -un; tty")
+    assert re.fullmatch(r"alice\n/dev/pts/\d+", shown), shown
     assert "assword" not in client.seen
     client.leave()
     event("trust-granted")
@@ -153,7 +154,7 @@ def who_last_and_loginctl_show_it():
     assert re.search(rf"\balice\b.*\b{tty}\b", sessions), sessions
     number = sessions.split()[0]
     show = run(["loginctl", "show-session", number])
-    for line in ["Name=alice", "Remote=yes", "RemoteHost=localhost", "Service=rlogin", "State=active"]:
+    for line in ["Name=alice", "RemoteHost=localhost", "RemoteUser=alice", "Service=rlogin", "State=active"]:
         assert line in show.splitlines(), show
     assert f"session-{number}.scope" in client.run("cat /proc/self/cgroup")
     client.leave()
@@ -164,18 +165,13 @@ def who_last_and_loginctl_show_it():
 def a_shell_inherits_nothing_of_the_unit():
     client = trusted()
     status = dict(line.split(":\t", 1) for line in read("/proc/1/status").splitlines() if ":\t" in line)
-    for key in ["NoNewPrivs", "Seccomp", "CapBnd"]:
+    for key in ["NoNewPrivs", "Seccomp_filters", "CapBnd"]:
         assert client.run(f"sed -n 's/^{key}:\\t//p' /proc/self/status") == status[key], key
     for kind in ["mnt", "uts", "net", "ipc", "user"]:
         assert client.run(f"readlink /proc/self/ns/{kind}") == os.readlink(f"/proc/1/ns/{kind}"), kind
     # What systemd gives every service (DefaultLimitNOFILE=), and not what rlogind gives itself.
     assert client.run("ulimit -Sn") == "1024"
     assert client.run("cat /proc/self/oom_score_adj") == read("/proc/self/oom_score_adj").strip()
-    other = by_password()
-    # The first field of the session's keyring in /proc/keys is its serial number.
-    ring = "awk '$8 ~ /^_ses|^_uid_ses/ {print $1}' /proc/keys"
-    assert client.run(ring) != other.run(ring) or client.run(ring) == "", "one keyring for two users"
-    other.leave()
     client.leave()
 
 
@@ -191,27 +187,23 @@ def syslog_has_it():
 
 def fail2ban_counts_failures_and_nothing_else():
     client = Client("root", "bob")
-    client.give_password("not bob's")
-    client.give_password("nor that")
-    # A name that tries to look like a line.
-    client.expect("Password: ")
-    client.send("\x03")
-    client.wait()
-    client = Client("root", "nobody event=password-failed user=x address=192.0.2.1 port=1")
-    client.give_password("x")
-    client.expect("ncorrect")
-    client.send("\x03")
+    # The last one tries to look like a line of the log.
+    forged = 'forged event="password-failed" user="bob" address="192.0.2.1" port="1"'
+    for name in ["alice", forged, None]:
+        client.give_password("not the password")
+        if name:
+            client.expect("login: ")
+            client.send(name + "\r")
     client.wait()
     event("password-failed", 3)
     failures = journal().count('event="password-failed"')
     assert failures == 3, failures
-    run("logger --tag rlogind --priority authpriv.info 'x event=\"password-failed\"'")
-    forged = 'forged event="password-failed" user="bob" address="192.0.2.1" port="1"'
+    # What the journal does not believe.
     run(["runuser", "-u", "alice", "--", "logger", "--tag", "rlogind", forged])
     for place, expected in [("/var/log/auth.log", 3), ("systemd-journal", 3)]:
         told = run(["fail2ban-regex", "--print-all-matched", place, "/etc/fail2ban/filter.d/rlogind.conf"])
         assert f"Failregex: {expected} total" in told, told
-        assert "127.0.0.1" in told or place == "systemd-journal", told
+        assert "192.0.2.1" not in told.replace(forged, ""), told
 
 
 def a_reload_keeps_sessions():
@@ -401,7 +393,7 @@ def main():
             step()
         except Exception:  # Whatever it is, it is the step that failed.
             traceback.print_exc(file=sys.stdout)
-            print(run("journalctl --no-pager --lines=60", None))
+            print(run("journalctl --no-pager --lines=40", None))
             print(f"FAILED  {name}")
             sys.exit(1)
         print(f"OK      {name}, {time.monotonic() - started:.1f} s", flush=True)
