@@ -1,7 +1,7 @@
 # Behind an installation ($1 = 1) or an upgrade (2).
 
 systemd-sysusers rlogind.conf || :
-[ -d /run/systemd/system ] && systemctl daemon-reload || :
+[ ! -d /run/systemd/system ] || systemctl daemon-reload || :
 if [ "$1" -eq 1 ]; then
     # Whether it is enabled is the distribution's choice, systemd.preset(5).
     systemctl --no-reload preset rlogind.service || :

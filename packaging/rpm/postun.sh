@@ -1,1 +1,1 @@
-[ -d /run/systemd/system ] && systemctl daemon-reload || :
+[ ! -d /run/systemd/system ] || systemctl daemon-reload || :
