@@ -206,6 +206,16 @@ def fail2ban_counts_failures_and_nothing_else():
         assert "192.0.2.1" not in told.replace(forged, ""), told
 
 
+def the_fail2ban_jail_counts_them():
+    jail = "/etc/fail2ban/jail.d/rlogind.conf"
+    # It spares the machine itself otherwise, and there is no other here.
+    write(jail, read(f"{EXAMPLES}fail2ban-jail.conf") + "ignoreself = false\n")
+    run("fail2ban-client -t && systemctl restart fail2ban")
+    failed = r"Total failed:\s+3\b"
+    eventually("the jail counts", lambda: re.search(failed, run("fail2ban-client status rlogind", None)))
+    run(f"rm {jail} && systemctl restart fail2ban")
+
+
 def a_reload_keeps_sessions():
     client, pid = trusted(), main_pid()
     client.run("kept=yes")
@@ -362,6 +372,19 @@ def purging_it_leaves_nothing():
         assert run(left, None) == "", f"{left}: {run(left, None)}"
 
 
+def it_serves_without_a_package():
+    # What `make install` lays out, and says is to be done then.
+    run("cp -a /install/stage/. /")
+    run("systemd-sysusers && systemctl daemon-reload && systemctl enable --now rlogind")
+    assert run("systemd-analyze verify --man=no rlogind.service") == ""
+    assert os.readlink(f"/proc/{main_pid()}/exe") == "/usr/local/sbin/rlogind"
+    client = trusted()
+    assert client.run("id -un") == "alice"
+    client.leave()
+    by_password().leave()
+    run("systemctl disable --now rlogind")
+
+
 STEPS = [
     another_server_is_there,
     it_installs_over_rsh_redone_server,
@@ -373,6 +396,7 @@ STEPS = [
     a_shell_inherits_nothing_of_the_unit,
     syslog_has_it,
     fail2ban_counts_failures_and_nothing_else,
+    the_fail2ban_jail_counts_them,
     a_reload_keeps_sessions,
     a_wrong_configuration_is_refused_by_reload,
     installing_it_again_keeps_sessions,
@@ -384,6 +408,7 @@ STEPS = [
     inetd_serves_as_well,
     removing_it_stops_it,
     purging_it_leaves_nothing,
+    it_serves_without_a_package,
 ]
 
 
