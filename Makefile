@@ -111,16 +111,18 @@ packaged: build
 
 deb: packaged
 	@tests/setup.sh deb
+	@rm -f target/debian/rlogind_*.deb
 	$(CARGO) deb --locked --no-build
 	lintian --fail-on error target/debian/rlogind_*.deb
 
 rpm: packaged
 	@tests/setup.sh rpm
 	@strip -o target/packaging/rlogind target/release/rlogind
+	@rm -f target/generate-rpm/rlogind-*.rpm
 	$(CARGO) generate-rpm
 	rpm -qpl target/generate-rpm/rlogind-*.rpm
 
-# Building is not root's affair: `make`, then `sudo make install`.
+# Building is not root's affair: `make packaged`, then `sudo make install`.
 install:
 	@[ -x target/release/rlogind ] && [ -d target/packaging ] || $(MAKE) packaged
 	packaging/install $(PREFIX) $(DESTDIR)
