@@ -203,9 +203,10 @@ impl Relay {
     ) {
         let starting = source.is_some();
         let (open, occupied) = (false, false);
-        let entry = Entry { connection, peer, source, starting, queued: true, wake: None, open, occupied };
+        let mut standing = Standing::default();
+        self.turns.add(id, &mut standing);
+        let entry = Entry { connection, peer, source, starting, standing, wake: None, open, occupied };
         self.connections.insert(id, entry);
-        self.turns.push_back(id);
     }
 }
 

@@ -72,9 +72,10 @@ impl Relay {
             None => self.refused += 1,
         }
         let occupied = open && !resumed.ended;
-        let entry = Entry { connection, peer, source, starting, queued: true, wake: None, open, occupied };
+        let mut standing = Standing::default();
+        self.turns.add(id, &mut standing);
+        let entry = Entry { connection, peer, source, starting, standing, wake: None, open, occupied };
         self.connections.insert(id, entry);
-        self.turns.push_back(id);
         Ok(())
     }
 

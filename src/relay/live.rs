@@ -43,11 +43,20 @@ const LAST_INPUT_GRACE: Duration = Duration::from_millis(250);
 pub struct Scratch {
     pub(super) bytes: Vec<u8>,
     decoded: Vec<u8>,
+    /// How much of it this turn may use.
+    room: usize,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Scratch { bytes: vec![0; TURN], decoded: Vec::with_capacity(TURN + 16) }
+        Scratch { bytes: vec![0; TURN], decoded: Vec::with_capacity(TURN + 16), room: TURN }
+    }
+}
+
+impl Scratch {
+    /// The next turns move so much each way at most.
+    pub fn limit(&mut self, room: usize) {
+        self.room = room.min(TURN);
     }
 }
 
@@ -229,7 +238,8 @@ impl<T: Terminal> Live<T> {
         if client.hung_up && self.input == Input::Flowing {
             self.input = Input::Ending(now + LAST_INPUT_TIME);
         }
-        let Scratch { bytes, decoded } = scratch;
+        let Scratch { bytes, decoded, room } = scratch;
+        let bytes = &mut bytes[..*room];
         decoded.clear();
         if !self.input_is_read() && self.to_terminal.is_empty() {
             match client.read(bytes)? {
@@ -340,7 +350,7 @@ impl<T: Terminal> Live<T> {
         if self.pacer.holds_output(now) {
             return Ok(());
         }
-        let filled = self.gather(client, &mut scratch.bytes, false, now);
+        let filled = self.gather(client, &mut scratch.bytes[..scratch.room], false, now);
         if self.pacer.flush_is_pending() {
             // It belongs behind the mark.
             client.outgoing.push(&scratch.bytes[..filled]);

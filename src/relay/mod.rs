@@ -16,8 +16,9 @@ mod live;
 mod orders;
 mod queue;
 pub mod state;
+mod turns;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -47,6 +48,10 @@ use ends::{WatchedClient, WatchedTerminal};
 pub use live::Scratch;
 use orders::{Hearing, ask_for_session, report_closed};
 use state::EntryState;
+use turns::{Standing, Turns};
+
+/// How much the relay is preferred to what the users run.
+const NICE: i32 = 0;
 
 /// Runs the relay until the monitor ends it.
 ///
@@ -57,6 +62,8 @@ pub fn run(channel: Channel) -> io::Result<()> {
     // The signals that end the monitor stay blocked, as inherited: a ^C at its
     // terminal must not take the relay before the sessions are closed.
     process::raise_descriptor_limit()?;
+    // All sessions share this one process: among programs that flood it would get the share of one.
+    process::prefer(NICE);
     let mut link = RelayEnd::new(channel);
     let Incoming::Message(ToRelay::Setup(setup), _) = link.receive()? else {
         return Err(io::Error::other("no set-up from the monitor"));
@@ -114,8 +121,7 @@ struct Entry {
     source: Option<Source>,
     /// Counted as one that is not logged in yet.
     starting: bool,
-    /// Waits for its turn.
-    queued: bool,
+    standing: Standing,
     wake: Option<Instant>,
     /// The monitor was asked for a session and not told of its end yet.
     open: bool,
@@ -150,7 +156,7 @@ struct Relay {
     departed: HashMap<ConnectionId, (Source, bool)>,
     refused: usize,
     next_id: u64,
-    turns: VecDeque<ConnectionId>,
+    turns: Turns,
     timers: BTreeSet<(Instant, ConnectionId)>,
     scratch: Scratch,
 }
@@ -181,7 +187,7 @@ impl Relay {
             departed: HashMap::new(),
             refused: 0,
             next_id: setup.first_id,
-            turns: VecDeque::new(),
+            turns: Turns::default(),
             timers: BTreeSet::new(),
             scratch: Scratch::default(),
         })
@@ -205,10 +211,13 @@ impl Relay {
             }
             self.accept(now)?;
             // Those that are waiting now; who becomes ready meanwhile has the next round.
-            for _ in 0..self.turns.len() {
-                if let Some(id) = self.turns.pop_front() {
+            for _ in 0..self.turns.light() {
+                if let Some(id) = self.turns.next_light() {
                     self.turn(id, now)?;
                 }
+            }
+            if let Some(id) = self.turns.next_heavy() {
+                self.turn(id, now)?;
             }
             if self.leaving && self.connections.is_empty() {
                 return Ok(());
@@ -241,13 +250,13 @@ impl Relay {
             Watched::Client(id) => {
                 if let Some(entry) = self.connections.get_mut(&id) {
                     entry.connection.client_ready(ready(event));
-                    enqueue(&mut self.turns, id, entry);
+                    self.turns.add(id, &mut entry.standing);
                 }
             }
             Watched::Terminal(id) => {
                 if let Some(entry) = self.connections.get_mut(&id) {
                     entry.connection.terminal_ready(ready(event));
-                    enqueue(&mut self.turns, id, entry);
+                    self.turns.add(id, &mut entry.standing);
                 }
             }
         }
@@ -260,21 +269,24 @@ impl Relay {
             self.timers.pop_first();
             if let Some(entry) = self.connections.get_mut(&id) {
                 entry.wake = None;
-                enqueue(&mut self.turns, id, entry);
+                self.turns.add(id, &mut entry.standing);
             }
         }
     }
 
     fn turn(&mut self, id: ConnectionId, now: Instant) -> io::Result<()> {
         let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
-        entry.queued = false;
+        entry.standing.begin();
+        self.scratch.limit(self.turns.room());
         let turn = entry.connection.turn(&mut self.scratch, now);
+        let (bytes_in, bytes_out) = entry.connection.bytes();
+        entry.standing.end(bytes_in + bytes_out);
         match turn.outcome {
             Outcome::None => {}
             Outcome::Open(handshake) => {
                 if !ask_for_session(&mut self.link, id, entry, &handshake, now)? {
                     // It has something to say now, and no event will tell.
-                    enqueue(&mut self.turns, id, entry);
+                    self.turns.add(id, &mut entry.standing);
                 }
             }
             Outcome::Refused(reason) => {
@@ -284,7 +296,7 @@ impl Relay {
             Outcome::Gone(cause) => return self.forget(id, cause),
         }
         if turn.again {
-            enqueue(&mut self.turns, id, entry);
+            self.turns.add(id, &mut entry.standing);
         }
         if entry.wake != turn.wake {
             if let Some(time) = entry.wake {
@@ -312,13 +324,6 @@ impl Relay {
             None => self.refused -= 1,
         }
         report_closed(&mut self.link, id, &mut entry, cause)
-    }
-}
-
-fn enqueue(turns: &mut VecDeque<ConnectionId>, id: ConnectionId, entry: &mut Entry) {
-    if !entry.queued {
-        entry.queued = true;
-        turns.push_back(id);
     }
 }
 

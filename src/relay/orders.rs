@@ -95,7 +95,7 @@ impl Relay {
             | ToRelay::Limits(_)
             | ToRelay::Stop => {}
         }
-        enqueue(&mut self.turns, id, entry);
+        self.turns.add(id, &mut entry.standing);
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl Relay {
     fn no_room_for_terminal(&mut self, id: ConnectionId, now: Instant) -> io::Result<()> {
         let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
         entry.connection.refuse("Try again", now);
-        enqueue(&mut self.turns, id, entry);
+        self.turns.add(id, &mut entry.standing);
         let reason = "no descriptor for the session's terminal".to_owned();
         self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
         report_closed(&mut self.link, id, entry, CloseCause::Stuck)

@@ -356,6 +356,13 @@ pub fn raise_descriptor_limit() -> io::Result<DescriptorLimit> {
     Ok(DescriptorLimit { soft, hard })
 }
 
+/// Has the kernel prefer this process to most others when both want the processor, setpriority(2).
+/// Without the privilege nothing changes.
+pub fn prefer(nice: i32) {
+    // SAFETY: three integers; 0 stands for the calling process.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
 /// Sets the limit on open descriptors.
 ///
 /// # Errors
