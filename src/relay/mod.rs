@@ -51,7 +51,7 @@ use state::EntryState;
 use turns::{Standing, Turns};
 
 /// How much the relay is preferred to what the users run.
-const NICE: i32 = 0;
+const NICE: i32 = -5;
 
 /// Runs the relay until the monitor ends it.
 ///
