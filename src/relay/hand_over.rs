@@ -85,6 +85,10 @@ impl Relay {
         client: OwnedFd,
         leader: Option<OwnedFd>,
     ) -> io::Result<(WatchedClient, Option<WatchedTerminal>)> {
+        // The relay before had the same open files, and may have made them wait.
+        for end in [Some(&client), leader.as_ref()].into_iter().flatten() {
+            socket::set_nonblocking(end.as_fd())?;
+        }
         let stream = TcpStream::from_std(client.into());
         let client = WatchedClient::new(stream, &self.registry, Watched::Client(id).token())?;
         let watch =

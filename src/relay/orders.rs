@@ -137,6 +137,8 @@ impl Relay {
         // Nothing else can be resumed any more.
         self.inherited = HashMap::new();
         for (index, (fd, via)) in sockets.into_iter().zip(doors).enumerate() {
+            // The relay before had the same open file, and may have made it wait.
+            socket::set_nonblocking(fd.as_fd())?;
             let mut socket = TcpListener::from_std(fd.into());
             self.registry.register(&mut socket, Watched::Listener(index).token(), Interest::READABLE)?;
             self.listeners.push(Listener { socket, via: *via, ready: true });
