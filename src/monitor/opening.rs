@@ -88,8 +88,9 @@ impl Monitor {
     fn permit(&self, client: &OwnedFd, peer: SocketAddr, fields: &HandshakeFields) -> Result<(), Refusal> {
         // A relay that was taken over could connect to a trusted host by itself and call
         // that a client. But from a port of ours it can do so only with a listener.
-        let accepted = socket::local_address(client.as_fd())
-            .is_ok_and(|address| self.parts.ports.contains(&address.port()))
+        let accepted = socket::is_tcp(client.as_fd())
+            && socket::local_address(client.as_fd())
+                .is_ok_and(|address| self.parts.ports.contains(&address.port()))
             && socket::cookie(client.as_fd()).is_ok_and(|cookie| {
                 let same = |listener: &Listener| {
                     socket::cookie(listener.socket.as_fd()).is_ok_and(|own| own == cookie)

@@ -110,6 +110,25 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Whether this is a TCP socket. Others have addresses, too: a UDP socket has whatever peer its
+/// owner says, who never has to agree.
+#[must_use]
+pub fn is_tcp(socket: BorrowedFd) -> bool {
+    let mut protocol: libc::c_int = 0;
+    let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
+    // SAFETY: the pointer and the length describe `protocol`, which outlives the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PROTOCOL,
+            (&raw mut protocol).cast(),
+            &raw mut length,
+        )
+    };
+    result == 0 && protocol == libc::IPPROTO_TCP
+}
+
 /// Whether an address is one of this machine's own: then a socket can be bound to it.
 #[must_use]
 pub fn is_local(address: IpAddr) -> bool {
