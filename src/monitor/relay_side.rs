@@ -25,8 +25,8 @@ impl Monitor {
                         return self.end_relay(offence, now);
                     }
                 }
-                // Its process descriptor tells the rest.
-                Ok(Incoming::Nothing | Incoming::Closed) => return,
+                Ok(Incoming::Nothing) => return,
+                Ok(Incoming::Closed) => return relay.is_leaving(now),
                 Err(error) if error.kind() != io::ErrorKind::InvalidData => return self.look_again(now),
                 Err(_) => return self.end_relay("it sent what is no message", now),
             }
@@ -125,8 +125,7 @@ impl Monitor {
             && let Err(error) = relay.link.send(message, descriptors)
             && !is_leaving(&error)
         {
-            // As good as dead: its process descriptor brings the rest about.
-            relay.process.kill();
+            self.end_relay("it does not read", Instant::now());
         }
     }
 

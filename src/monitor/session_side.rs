@@ -60,9 +60,11 @@ impl Monitor {
     /// The relay has closed the connection, so nobody sits at the terminal any more.
     pub(super) fn close_session(&mut self, id: ConnectionId, bytes: (u64, u64), now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.closed.is_none() {
-            session.closed = Some(bytes);
+        if session.closed.is_some() {
+            // Said again, it must not put off the deadline.
+            return;
         }
+        session.closed = Some(bytes);
         session.ends = None;
         if session.ended.is_none() {
             session.deadline = Some(now + HANG_UP_GRACE);

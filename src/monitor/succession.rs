@@ -19,6 +19,8 @@ use crate::sys::process::End;
 const READY_TIME: Duration = Duration::from_secs(5);
 /// How long a relay may take to hand back what it knows.
 const HAND_BACK_TIME: Duration = Duration::from_secs(3);
+/// How long a relay that has closed its link may take to end.
+const LEAVE_TIME: Duration = Duration::from_secs(3);
 /// A relay that lived longer has not failed at once.
 const LIVED: Duration = Duration::from_secs(1);
 /// Pause behind the second relay in a row that failed at once; doubled for each further one.
@@ -39,6 +41,8 @@ pub(super) struct RelayProcess {
     ready: bool,
     /// It did what its state does not permit, and is not listened to any more.
     pub(super) condemned: bool,
+    /// It has closed its link, and has until then to end by itself.
+    leaves: Option<Instant>,
     /// The ids it may make.
     ids: Range<u64>,
     /// The ids made by others that it may still ask a session for.
@@ -46,6 +50,11 @@ pub(super) struct RelayProcess {
 }
 
 impl RelayProcess {
+    /// It has closed its link: its process descriptor tells the rest, if it really ends.
+    pub(super) fn is_leaving(&mut self, now: Instant) {
+        self.leaves.get_or_insert(now + LEAVE_TIME);
+    }
+
     /// Whether it may ask for a session by that name; once only if it did not make it.
     pub(super) fn may_open(&mut self, id: ConnectionId) -> bool {
         self.ids.contains(&id.0) || self.carried.remove(&id)
@@ -85,8 +94,9 @@ impl Monitor {
             Ok(link) => {
                 self.next_ids = ids.end;
                 let carried = BTreeSet::new();
-                let (ready, condemned) = (false, false);
-                let next = RelayProcess { process, link, started: now, ready, condemned, ids, carried };
+                let (ready, condemned, leaves) = (false, false, None);
+                let next =
+                    RelayProcess { process, link, started: now, ready, condemned, leaves, ids, carried };
                 self.next = Some(next);
                 Ok(())
             }
@@ -119,18 +129,29 @@ impl Monitor {
 
     /// What a relay that is starting says.
     pub(super) fn hear_next(&mut self, now: Instant) {
-        let Some(next) = &mut self.next else { return };
+        let Some(next) = self.next.as_mut().filter(|next| !next.condemned) else { return };
         match next.link.receive() {
             Ok(Incoming::Message(FromRelay::Ready, _)) if !next.ready => next.ready = true,
             Ok(Incoming::Nothing | Incoming::Closed) => return,
             Err(error) if error.kind() != io::ErrorKind::InvalidData => return self.look_again(now),
-            // A relay that is not served yet has nothing else to say. Its process
-            // descriptor brings the rest about.
-            Ok(Incoming::Message(..)) | Err(_) => return next.process.kill(),
+            // A relay that does not serve yet has nothing else to say.
+            Ok(Incoming::Message(..)) | Err(_) => {
+                return self.end_next("it said something else than that it is ready", now);
+            }
         }
         match &self.relay {
             Some(_) => self.ask_back(now),
             None => self.promote(now),
+        }
+    }
+
+    /// Ends the relay that is starting; its process descriptor brings the rest about.
+    fn end_next(&mut self, offence: &str, now: Instant) {
+        if let Some(next) = &mut self.next {
+            next.process.kill();
+            // It must not become the relay, whatever it has said before.
+            (next.ready, next.condemned) = (false, true);
+            self.warn(format!("a new relay is ended: {offence}"), now);
         }
     }
 
@@ -330,8 +351,10 @@ impl Monitor {
 
     /// When something of a succession is due.
     pub(super) fn succession_due(&self) -> Option<Instant> {
-        let next = self.next.as_ref().filter(|next| !next.ready).map(|next| next.started + READY_TIME);
-        [self.relay_again, next, self.handing.as_ref().map(|handing| handing.until)]
+        let next = self.next.as_ref().filter(|next| !next.ready && !next.condemned);
+        let next = next.map(|next| next.started + READY_TIME);
+        let leaves = self.relay.as_ref().filter(|relay| !relay.condemned).and_then(|relay| relay.leaves);
+        [self.relay_again, next, leaves, self.handing.as_ref().map(|handing| handing.until)]
             .into_iter()
             .flatten()
             .min()
@@ -349,9 +372,16 @@ impl Monitor {
         }
         if let Some(next) = &self.next
             && !next.ready
+            && !next.condemned
             && next.started + READY_TIME <= now
         {
-            next.process.kill();
+            self.end_next("it does not become ready", now);
+        }
+        if let Some(relay) = &self.relay
+            && !relay.condemned
+            && relay.leaves.is_some_and(|time| time <= now)
+        {
+            self.end_relay("it closed its link, and goes on", now);
         }
         if self.handing.as_ref().is_some_and(|handing| handing.until <= now) {
             // What it holds is lost, but not its sessions.
