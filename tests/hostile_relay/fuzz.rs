@@ -1,0 +1,1 @@
+pub(crate) fn random_messages_lead_nowhere() {}
