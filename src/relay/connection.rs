@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::client_side::ClientSide;
 use super::ends::{Client, Terminal};
 use super::live::{Fate, Live, Scratch};
-use super::state::{ConnectionState, PhaseState, ahead, left};
+use super::state::{ConnectionState, PhaseState, ahead, count, left};
 use crate::ipc::{CloseCause, Services, Traffic};
 use crate::wire::handshake::{self, Handshake, Progress};
 use crate::wire::{answer, tcpmux};
@@ -145,7 +145,8 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         idle: Duration,
         now: Instant,
     ) -> Option<Self> {
-        let mut client = ClientSide::resume(client, state.bytes_out, &state.outgoing);
+        let (bytes_in, bytes_out) = (count(state.bytes_in), count(state.bytes_out));
+        let mut client = ClientSide::resume(client, bytes_out, &state.outgoing);
         (client.hung_up, client.sent_urgent) = (state.hung_up, state.sent_urgent);
         let phase = match &state.phase {
             PhaseState::Request { taken, left } => {
@@ -161,7 +162,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             }
             PhaseState::Opening { early, left } => Phase::Opening(early.clone(), ahead(*left, now)),
             PhaseState::Live(live) => {
-                Phase::Live(Box::new(Live::resume(terminal?, live, state.bytes_out, idle, now)))
+                Phase::Live(Box::new(Live::resume(terminal?, live, bytes_out, idle, now)))
             }
             PhaseState::Closing { told, heard, budget, left } => Phase::Closing {
                 told: *told,
@@ -170,7 +171,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                 latest: ahead(*left, now),
             },
         };
-        Some(Connection { client, phase, idle, bytes_in: state.bytes_in })
+        Some(Connection { client, phase, idle, bytes_in })
     }
 
     /// This connection as plain data, for [`Connection::resume`].

@@ -222,6 +222,11 @@ pub(super) fn left(time: Instant, now: Instant) -> Duration {
     time.saturating_duration_since(now)
 }
 
+/// A count of bytes that can be added to for ever.
+pub(super) fn count(bytes: u64) -> u64 {
+    bytes.min(u64::MAX >> 2)
+}
+
 /// The time that is so far ahead of `now`.
 pub(super) fn ahead(left: Duration, now: Instant) -> Instant {
     now + left.min(LONGEST)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::ends::Terminal;
-use super::super::state::{InputState, LiveState, OutputState, ago, ahead, left};
+use super::super::state::{InputState, LiveState, OutputState, ago, ahead, count, left};
 use super::{Input, LAST_OUTPUT, Live, Output};
 use crate::ipc::Traffic;
 use crate::wire::urgent::Pacer;
@@ -50,7 +50,7 @@ impl<T: Terminal> Live<T> {
                 Output::Read { standstill: ahead(standstill, now), latest: ahead(latest, now) }
             }
         };
-        live.bytes_in = state.bytes_in;
+        live.bytes_in = count(state.bytes_in);
         live.last_activity = ago(state.quiet, now);
         live
     }
