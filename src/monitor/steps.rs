@@ -1,6 +1,7 @@
 //! What a new relay is told before it serves: every connection that lives, and the doors.
 
 use super::session::Stage;
+use super::succession::READY_TIME;
 use super::*;
 use crate::ipc::{Resumed, Traffic};
 
@@ -39,8 +40,14 @@ impl Monitor {
     pub(super) fn take_steps(&mut self, now: Instant) {
         while let Some(step) = self.steps.pop_front() {
             match self.tell_step(&step) {
-                Ok(true) => {}
-                Ok(false) => return self.steps.push_front(step),
+                Ok(true) => self.relay.iter_mut().for_each(|relay| relay.due = None),
+                Ok(false) => {
+                    // Or it could never be replaced, and what waits for it stays open.
+                    if let Some(relay) = &mut self.relay {
+                        relay.due.get_or_insert((now + READY_TIME, "it does not read"));
+                    }
+                    return self.steps.push_front(step);
+                }
                 // It is leaving; its process descriptor brings the rest about.
                 Err(_) => return self.steps.clear(),
             }

@@ -16,7 +16,7 @@ use crate::sys::memory_file;
 use crate::sys::process::End;
 
 /// How long a relay may take until it is ready.
-const READY_TIME: Duration = Duration::from_secs(5);
+pub(super) const READY_TIME: Duration = Duration::from_secs(5);
 /// How long a relay may take to hand back what it knows.
 const HAND_BACK_TIME: Duration = Duration::from_secs(3);
 /// How long a relay that has closed its link may take to end.
@@ -41,8 +41,8 @@ pub(super) struct RelayProcess {
     ready: bool,
     /// It did what its state does not permit, and is not listened to any more.
     pub(super) condemned: bool,
-    /// It has closed its link, and has until then to end by itself.
-    leaves: Option<Instant>,
+    /// What it has to do until then.
+    pub(super) due: Option<(Instant, &'static str)>,
     /// The ids it may make.
     ids: Range<u64>,
     /// The ids made by others that it may still ask a session for.
@@ -52,7 +52,7 @@ pub(super) struct RelayProcess {
 impl RelayProcess {
     /// It has closed its link: its process descriptor tells the rest, if it really ends.
     pub(super) fn is_leaving(&mut self, now: Instant) {
-        self.leaves.get_or_insert(now + LEAVE_TIME);
+        self.due.get_or_insert((now + LEAVE_TIME, "it closed its link, and goes on"));
     }
 
     /// Whether it may ask for a session by that name; once only if it did not make it.
@@ -94,9 +94,8 @@ impl Monitor {
             Ok(link) => {
                 self.next_ids = ids.end;
                 let carried = BTreeSet::new();
-                let (ready, condemned, leaves) = (false, false, None);
-                let next =
-                    RelayProcess { process, link, started: now, ready, condemned, leaves, ids, carried };
+                let (ready, condemned, due) = (false, false, None);
+                let next = RelayProcess { process, link, started: now, ready, condemned, due, ids, carried };
                 self.next = Some(next);
                 Ok(())
             }
@@ -353,11 +352,16 @@ impl Monitor {
     pub(super) fn succession_due(&self) -> Option<Instant> {
         let next = self.next.as_ref().filter(|next| !next.ready && !next.condemned);
         let next = next.map(|next| next.started + READY_TIME);
-        let leaves = self.relay.as_ref().filter(|relay| !relay.condemned).and_then(|relay| relay.leaves);
-        [self.relay_again, next, leaves, self.handing.as_ref().map(|handing| handing.until)]
-            .into_iter()
-            .flatten()
-            .min()
+        let due = self.relay.as_ref().filter(|relay| !relay.condemned).and_then(|relay| relay.due);
+        [
+            self.relay_again,
+            next,
+            due.map(|(time, _)| time),
+            self.handing.as_ref().map(|handing| handing.until),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Does what is due.
@@ -377,11 +381,10 @@ impl Monitor {
         {
             self.end_next("it does not become ready", now);
         }
-        if let Some(relay) = &self.relay
-            && !relay.condemned
-            && relay.leaves.is_some_and(|time| time <= now)
+        if let Some(RelayProcess { condemned: false, due: Some((time, offence)), .. }) = self.relay
+            && time <= now
         {
-            self.end_relay("it closed its link, and goes on", now);
+            self.end_relay(offence, now);
         }
         if self.handing.as_ref().is_some_and(|handing| handing.until <= now) {
             // What it holds is lost, but not its sessions.
