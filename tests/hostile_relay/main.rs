@@ -81,6 +81,11 @@ fn main() -> ExitCode {
             opening::a_handshake_is_checked_again,
             opening::a_session_is_opened_once_and_by_a_name_of_its_own,
             succession::a_relay_that_does_not_hand_back_is_ended,
+            succession::what_it_hands_back_is_not_believed,
+            succession::what_it_carries_is_not_believed,
+            succession::descriptors_that_wait_do_not_stop_the_next_relay,
+            succession::a_death_at_any_point_takes_no_session_with_it,
+            succession::a_successor_that_is_never_ready_changes_nothing,
         ]),
     }
 }
