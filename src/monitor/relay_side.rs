@@ -26,7 +26,7 @@ impl Monitor {
                     }
                 }
                 Ok(Incoming::Nothing) => return,
-                Ok(Incoming::Closed) => return relay.is_leaving(now),
+                Ok(Incoming::Closed) => return relay.note_leaving(now),
                 Err(error) if error.kind() != io::ErrorKind::InvalidData => return self.look_again(now),
                 Err(_) => return self.end_relay("it sent what is no message", now),
             }

@@ -51,7 +51,7 @@ pub(super) struct RelayProcess {
 
 impl RelayProcess {
     /// It has closed its link: its process descriptor tells the rest, if it really ends.
-    pub(super) fn is_leaving(&mut self, now: Instant) {
+    pub(super) fn note_leaving(&mut self, now: Instant) {
         self.due.get_or_insert((now + LEAVE_TIME, "it closed its link, and goes on"));
     }
 
@@ -166,6 +166,8 @@ impl Monitor {
         });
         match begun {
             Ok(file) => self.handing = Some(Handing { until: now + HAND_BACK_TIME, file }),
+            // When it has gone the next one takes over, without what it knew.
+            Err(error) if relay_side::is_leaving(&error) => {}
             Err(error) => {
                 self.warn(format!("the relay cannot be replaced: {error}"), now);
                 self.give_up_next(now);
