@@ -17,6 +17,7 @@ use crate::hostile::{Hostile, Stage, fields};
 use crate::peer::Peer;
 use crate::processes::Process;
 use crate::random::Random;
+use crate::terminal::PATIENCE;
 use crate::world::world;
 
 /// How long it lasts when nobody says otherwise, in seconds.
@@ -30,7 +31,7 @@ const LIVING: ConnectionId = ConnectionId(1);
 struct Descriptors {
     all: Vec<OwnedFd>,
     /// The other ends, to be kept open.
-    _clients: Vec<Peer>,
+    clients: Vec<Peer>,
 }
 
 impl Descriptors {
@@ -51,7 +52,7 @@ impl Descriptors {
         all.push(File::open("/etc/passwd").unwrap().into());
         let (reader, writer) = std::io::pipe().unwrap();
         all.extend([OwnedFd::from(reader), OwnedFd::from(writer)]);
-        Descriptors { all, _clients: clients }
+        Descriptors { all, clients }
     }
 
     fn choose(&self, random: &mut Random) -> Vec<BorrowedFd<'_>> {
@@ -62,7 +63,7 @@ impl Descriptors {
             _ => random.between(60, 253),
         };
         // Clients seldom, for each costs the monitor a process.
-        let first = if random.one_in(20) { 0 } else { self._clients.len() };
+        let first = if random.one_in(20) { 0 } else { self.clients.len() };
         (0..count).map(|_| self.all[random.between(first, self.all.len() - 1)].as_fd()).collect()
     }
 }
@@ -146,23 +147,36 @@ fn live(stage: &Stage, relay: Hostile, given: &Descriptors, seed: u64) -> Hostil
         relay.send(&bytes, &given.choose(&mut random));
         if !harmless && next.is_none() && random.one_in(20) {
             stage.daemon.signal(Signal::SIGHUP);
-            next = Some(stage.accept());
-            if let Some(next) = &mut next {
-                next.set_up();
-                next.tell(&FromRelay::Ready, &[]);
-            }
+            next = ready(stage);
         }
         while reads && !relay.has_ended() && relay.hear(Duration::ZERO).is_some() {}
     }
     relay.kill();
     drop(relay);
-    match next {
-        Some(next) => {
-            next.hear_until("listeners", |message| matches!(message, ToRelay::Listen(_)));
-            next
+    loop {
+        // That one may have been ended meanwhile.
+        if let Some(next) = next.take().or_else(|| ready(stage))
+            && serves(&next)
+        {
+            return next;
         }
-        None => stage.next(),
     }
+}
+
+/// The relay that is started next, when it has said that it is ready. One that waited here for
+/// too long has been ended.
+fn ready(stage: &Stage) -> Option<Hostile> {
+    let mut next = stage.accept();
+    (next.is_set_up() && next.tell(&FromRelay::Ready, &[])).then_some(next)
+}
+
+fn serves(relay: &Hostile) -> bool {
+    while let Some((message, _)) = relay.hear(PATIENCE) {
+        if matches!(message, ToRelay::Listen(_)) {
+            return true;
+        }
+    }
+    false
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use nix::unistd::Pid;
-use rlogind::ipc::{ConnectionId, FromRelay, HandshakeFields, RelaySetup, ToRelay};
+use rlogind::ipc::{ConnectionId, FromRelay, HandshakeFields, ToRelay};
 use rlogind::relay;
 use rlogind::sys::channel::{Channel, Received};
 
@@ -130,14 +130,20 @@ impl Hostile {
         }
     }
 
-    pub(crate) fn set_up(&mut self) -> RelaySetup {
+    /// Takes the set-up; false when it was ended before.
+    pub(crate) fn is_set_up(&mut self) -> bool {
         match self.hear(PATIENCE) {
             Some((ToRelay::Setup(setup), _)) => {
                 self.first_id = setup.first_id;
-                setup
+                true
             }
+            None => false,
             other => panic!("no set-up: {other:?}"),
         }
+    }
+
+    pub(crate) fn set_up(&mut self) {
+        assert!(self.is_set_up(), "no set-up");
     }
 
     /// Goes on until it is the relay that serves.

@@ -85,6 +85,7 @@ fn main() -> ExitCode {
             succession::what_it_carries_is_not_believed,
             succession::descriptors_that_wait_do_not_stop_the_next_relay,
             succession::a_death_at_any_point_takes_no_session_with_it,
+            succession::an_upgrade_waits_for_no_relay,
             succession::a_successor_that_is_never_ready_changes_nothing,
         ]),
     }

@@ -15,6 +15,7 @@ use rlogind::relay::state::{ConnectionState, EntryState, PhaseState, RelayState}
 use rlogind::sys::pty;
 
 use crate::accounts::{ALICE, PROMPT};
+use crate::audit::field;
 use crate::hostile::{Heard, Hostile, Stage};
 use crate::peer::Peer;
 use crate::random::Random;
@@ -77,6 +78,40 @@ pub(crate) fn a_relay_that_does_not_hand_back_is_ended() {
     });
 }
 
+pub(crate) fn an_upgrade_waits_for_no_relay() {
+    world(|world| {
+        let mut stage = Stage::real(world);
+        let mut peer = Peer::log_in(ALICE);
+        let mut relay = stage.replace();
+        // What the first image had beyond its own is closed.
+        let mut before = None;
+        // One that does nothing, one that ends, and one that says what it may not.
+        let ways: [fn(&Hostile); 3] = [
+            |_| {},
+            |relay| relay.exit(0),
+            |relay| {
+                relay.send(b"\xff", &[]);
+            },
+        ];
+        for (number, way) in (1..).zip(ways) {
+            relay.grow_old();
+            stage.daemon.signal(Signal::SIGUSR2);
+            relay.hear_until("request to hand back", |message| matches!(message, ToRelay::HandBack));
+            way(&relay);
+            relay.wait_end(PATIENCE);
+            drop(relay);
+            relay = stage.next();
+            let upgraded = world.audit.wait_count("upgraded", number);
+            assert_eq!(field(&upgraded[number - 1], "sessions"), Some("1"));
+            let now = stage.descriptors();
+            assert_eq!(*before.get_or_insert(now), now);
+        }
+        stage.recover(relay);
+        assert_eq!(peer.run("echo still here"), "still here");
+        stage.has_sessions(1);
+    });
+}
+
 /// A state in which that session, whatever it was, closes, or has not begun.
 fn state_of(id: u64, phase: PhaseState) -> EntryState {
     EntryState {
@@ -124,7 +159,7 @@ pub(crate) fn what_it_hands_back_is_not_believed() {
         let opening = PhaseState::Opening { early: vec![b'x'; 100_000], left: far };
         let entries = vec![state_of(1, opening.clone()), state_of(1, closing), state_of(u64::MAX, opening)];
         states.push(RelayState { entries }.to_bytes().unwrap());
-        for _ in 0..6 {
+        for _ in 0..4 {
             let mut changed = own.clone();
             for _ in 0..random.between(1, 4) {
                 let at = random.between(2, changed.len() - 1);
