@@ -27,6 +27,9 @@ const LIVED: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How many turns it takes at most to hear what a relay had said before it ended: a link has
+/// room for fewer messages.
+const LAST_TURNS: u32 = 4;
 /// The most connections of one relay. Tokens are made of ids, so they must not wrap
 /// even after more relays than there will ever be.
 const RELAY_IDS: u64 = 1 << 36;
@@ -282,10 +285,12 @@ impl Monitor {
 
     /// The relay has ended by itself. Its sessions live on with the next one.
     pub(super) fn bury_relay(&mut self, now: Instant) {
-        // What it said last is heard first.
+        // What it said last is heard first; no more than that, whoever else may hold its end.
         self.hear_relay(now);
-        while std::mem::take(&mut self.relay_has_more) {
-            self.hear_relay(now);
+        for _ in 0..LAST_TURNS {
+            if std::mem::take(&mut self.relay_has_more) {
+                self.hear_relay(now);
+            }
         }
         let Some(relay) = &self.relay else { return };
         let Ok(Some(end)) = relay.process.try_wait() else { return };
