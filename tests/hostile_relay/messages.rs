@@ -187,6 +187,7 @@ pub(crate) fn a_flood_of_log_lines_stays_bounded_and_escaped() {
             // The monitor does other things meanwhile: the next relay is there in time.
             stage.daemon.signal(Signal::SIGHUP);
             stage.accept().set_up();
+            // Its end of the link lives on here, and so does the flood.
             relay.kill();
         });
         let next = stage.next();
