@@ -28,6 +28,8 @@ const READS: usize = 64;
 /// 64 KiB and the line discipline's 4 KiB, rounded up. More than this behind the
 /// end comes from a background job.
 const LAST_OUTPUT: usize = 128 * 1024;
+/// How long behind a control character a flush may come: it is what ^C and its like do.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// How long the last output may stand still before it is given up.
 const STANDSTILL: Duration = Duration::from_secs(10);
 /// How long the last output may take in all.
@@ -45,18 +47,22 @@ pub struct Scratch {
     decoded: Vec<u8>,
     /// How much of it this turn may use.
     room: usize,
+    /// Read on until there is nothing, rather than wait for the next event.
+    gather: bool,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Scratch { bytes: vec![0; TURN], decoded: Vec::with_capacity(TURN + 16), room: TURN }
+        Scratch { bytes: vec![0; TURN], decoded: Vec::with_capacity(TURN + 16), room: TURN, gather: true }
     }
 }
 
 impl Scratch {
-    /// The next turns move so much each way at most.
-    pub fn limit(&mut self, room: usize) {
-        self.room = room.min(TURN);
+    /// The next turn moves so much each way at most. If it is to gather, it reads a terminal until that has nothing:
+    /// then one send takes it all. But a look at an empty terminal waits for the kernel's worker to fill it, and
+    /// everybody else waits meanwhile.
+    pub fn limit(&mut self, room: usize, gather: bool) {
+        (self.room, self.gather) = (room.min(TURN), gather);
     }
 }
 
@@ -73,6 +79,8 @@ pub(super) struct Live<T> {
     to_terminal: Queue,
     window: window::Decoder,
     pacer: Pacer,
+    /// Until then a flush is not unlikely.
+    flush_expected: Option<Instant>,
     /// When the pacer wants to be asked again.
     urgent_again: Option<Instant>,
     /// How many bytes had been sent when the last urgent byte was.
@@ -90,6 +98,17 @@ struct Gathered {
     filled: usize,
     /// From here on it is not known yet whether a flush came during the read.
     doubtful: usize,
+}
+
+/// How a terminal is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// A single read.
+    Once,
+    /// What is there now.
+    Hastily,
+    /// Until there is nothing.
+    Wholly,
 }
 
 /// How far the client's stream has come.
@@ -153,6 +172,7 @@ impl<T: Terminal> Live<T> {
             to_terminal: Queue::default(),
             window: window::Decoder::default(),
             pacer,
+            flush_expected: None,
             urgent_again: None,
             urgent_sent_at: 0,
             input: Input::Flowing,
@@ -233,12 +253,12 @@ impl<T: Terminal> Live<T> {
         scratch: &mut Scratch,
         now: Instant,
     ) -> io::Result<()> {
-        self.flush_to_terminal();
+        self.flush_to_terminal(now);
         // A client that has gone while its input stands still must not stay for ever.
         if client.hung_up && self.input == Input::Flowing {
             self.input = Input::Ending(now + LAST_INPUT_TIME);
         }
-        let Scratch { bytes, decoded, room } = scratch;
+        let Scratch { bytes, decoded, room, .. } = scratch;
         let bytes = &mut bytes[..*room];
         decoded.clear();
         if !self.input_is_read() && self.to_terminal.is_empty() {
@@ -258,7 +278,7 @@ impl<T: Terminal> Live<T> {
         if self.to_terminal.is_empty() && !client.readable {
             self.window.release(now, decoded);
         }
-        self.write_or_keep(decoded);
+        self.write_or_keep(decoded, now);
         // What is typed before somebody is logged in is a password.
         decoded.fill(0);
         if let Input::Read(latest) = self.input
@@ -287,25 +307,25 @@ impl<T: Terminal> Live<T> {
         }
     }
 
-    fn write_or_keep(&mut self, mut bytes: &[u8]) {
+    fn write_or_keep(&mut self, mut bytes: &[u8], now: Instant) {
         while self.to_terminal.is_empty() && self.writable && !bytes.is_empty() {
-            bytes = &bytes[self.write_terminal(bytes)..];
+            bytes = &bytes[self.write_terminal(bytes, now)..];
         }
         if !bytes.is_empty() {
             self.to_terminal.push(bytes);
         }
     }
 
-    fn flush_to_terminal(&mut self) {
+    fn flush_to_terminal(&mut self, now: Instant) {
         while self.writable && !self.to_terminal.is_empty() {
             let queue = std::mem::take(&mut self.to_terminal);
-            let written = self.write_terminal(queue.front());
+            let written = self.write_terminal(queue.front(), now);
             self.to_terminal = queue;
             self.to_terminal.consume(written);
         }
     }
 
-    fn write_terminal(&mut self, bytes: &[u8]) -> usize {
+    fn write_terminal(&mut self, bytes: &[u8], now: Instant) -> usize {
         match self.terminal.write(bytes) {
             // No kernel does that; if one did, this would not end.
             Ok(0) => {
@@ -314,6 +334,9 @@ impl<T: Terminal> Live<T> {
             }
             Ok(count) => {
                 self.bytes_in += count as u64;
+                if bytes[..count].iter().any(u8::is_ascii_control) {
+                    self.expect_flush(now);
+                }
                 count
             }
             Err(error) if is_not_now(&error) => {
@@ -329,6 +352,10 @@ impl<T: Terminal> Live<T> {
         }
     }
 
+    fn expect_flush(&mut self, now: Instant) {
+        self.flush_expected = Some(now + FLUSH_TIME);
+    }
+
     fn pump_output<C: Client>(
         &mut self,
         client: &mut ClientSide<C>,
@@ -342,7 +369,7 @@ impl<T: Terminal> Live<T> {
         if !client.outgoing.is_empty() {
             // A flush must be seen even so: it is what makes the waiting output worthless.
             if self.changed {
-                let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], true, now);
+                let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], How::Once, now);
                 client.outgoing.push(&scratch.bytes[..filled]);
             }
             return Ok(());
@@ -350,7 +377,10 @@ impl<T: Terminal> Live<T> {
         if self.pacer.holds_output(now) {
             return Ok(());
         }
-        let filled = self.gather(client, &mut scratch.bytes[..scratch.room], false, now);
+        let flush_expected = self.flush_expected.is_some_and(|until| now < until);
+        let ending = self.output != Output::Flowing;
+        let how = if scratch.gather || flush_expected || ending { How::Wholly } else { How::Hastily };
+        let filled = self.gather(client, &mut scratch.bytes[..scratch.room], how, now);
         if self.pacer.flush_is_pending() {
             // It belongs behind the mark.
             client.outgoing.push(&scratch.bytes[..filled]);
@@ -365,27 +395,36 @@ impl<T: Terminal> Live<T> {
     /// The kernel looks for a change of state first and for output then, and while it
     /// does, a flush and what was written behind it may come. So nothing is sent before
     /// a later read has shown that no flush came meanwhile, and when one came, the last
-    /// output read is kept: it may end in the prompt that the user is waiting for.
+    /// output read is kept: it may end in the prompt that the user is waiting for. Hastily,
+    /// when no key can have caused a flush, that look is left out: with output there to be
+    /// read, nothing but the copying of it lies between the kernel's two looks.
     fn gather<C: Client>(
         &mut self,
         client: &mut ClientSide<C>,
         room: &mut [u8],
-        once: bool,
+        how: How,
         now: Instant,
     ) -> usize {
         let mut output = Gathered::default();
         for _ in 0..READS {
             let wanted = (self.readable || self.changed) && !self.output_is_read();
-            let end = output.filled + TERMINAL_READ;
-            if !wanted || room.len() < end {
+            if !wanted || room.len() < output.filled + TERMINAL_READ {
                 break;
             }
+            // Room for more than it can give: a read that leaves some has emptied it.
+            let end = if how == How::Hastily { room.len() } else { output.filled + TERMINAL_READ };
+            let asked = end - output.filled;
             match self.terminal.read(&mut room[output.filled..end]) {
                 Ok(Packet::Data(count)) => {
                     output.doubtful = output.filled;
                     output.filled += count;
                     self.changed = false;
                     self.spend(count);
+                    if how == How::Hastily {
+                        output.doubtful = output.filled;
+                        // What comes next makes a new event.
+                        self.readable = count == asked;
+                    }
                 }
                 Ok(Packet::Status(bits)) => {
                     self.note_status(bits, &mut output, client, room, now);
@@ -407,7 +446,7 @@ impl<T: Terminal> Live<T> {
                     self.all_read();
                 }
             }
-            if once || self.pacer.holds_output(now) {
+            if how == How::Once || self.pacer.holds_output(now) {
                 break;
             }
         }

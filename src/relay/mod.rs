@@ -277,7 +277,8 @@ impl Relay {
     fn turn(&mut self, id: ConnectionId, now: Instant) -> io::Result<()> {
         let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
         entry.standing.begin();
-        self.scratch.limit(self.turns.room());
+        let gather = entry.standing.is_heavy() && !self.turns.is_crowded();
+        self.scratch.limit(self.turns.room(), gather);
         let turn = entry.connection.turn(&mut self.scratch, now);
         let (bytes_in, bytes_out) = entry.connection.bytes();
         entry.standing.end(bytes_in + bytes_out);

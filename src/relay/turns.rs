@@ -34,6 +34,11 @@ impl Standing {
         self.queued = false;
     }
 
+    /// It moved much in its last turn.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.heavy
+    }
+
     /// It had its turn, and has moved so many bytes in all.
     pub(super) fn end(&mut self, moved: u64) {
         self.heavy = moved.saturating_sub(self.moved) >= MUCH;
@@ -64,6 +69,11 @@ impl Turns {
 
     pub(super) fn next_heavy(&mut self) -> Option<ConnectionId> {
         self.heavy.pop_front()
+    }
+
+    /// Whether somebody else who moves much waits.
+    pub(super) fn is_crowded(&self) -> bool {
+        !self.heavy.is_empty()
     }
 
     /// How many bytes a turn may move each way: the fewer, the more there are who want to.

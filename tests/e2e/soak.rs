@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::accounts::{ALICE, PROMPT};
 use crate::daemon::Daemon;
+use crate::ending::nothing_is_left;
 use crate::footprint::Footprint;
 use crate::peer::{Peer, handshake};
 use crate::world::{World, eventually, world};
@@ -100,6 +101,7 @@ fn logins_in_a_row_leave_nothing() {
         let warm_up = (logins / 10).max(100);
         let daemon = world.serve(CONFIG);
         visit(2);
+        nothing_is_left(&daemon);
         let before = Footprint::of(&daemon);
         (0..warm_up).for_each(visit);
         before.wait_back(&daemon, PATIENCE).unwrap();
@@ -127,6 +129,7 @@ fn sessions_at_once_leave_nothing() {
         let sessions = wanted.min(free_terminals());
         let daemon = world.serve(CONFIG);
         visit(2);
+        nothing_is_left(&daemon);
         let before = Footprint::of(&daemon);
         let cold = memory(&daemon);
         all_at_once(sessions);

@@ -342,6 +342,8 @@ impl Run {
         kernel.note(|| format!("--- handed over: {:?}", read.connection));
         kernel.socket.wake();
         kernel.pty.wake();
+        // The new relay does not know when the last key came.
+        kernel.control_at = self.live.then_some(kernel.now);
         drop(kernel);
         self.again = true;
         self.idle_turns = 0;
@@ -363,6 +365,10 @@ impl Run {
         kernel.judge.reads = (0, 0);
         let before = kernel.progress;
         drop(kernel);
+        let gather = self.kernel().random.one_in(2);
+        scratch.limit(usize::MAX, gather);
+        let ended = self.ended_at.is_some();
+        self.kernel().hasty = !gather && !ended;
         let Turn { outcome, again, wake } = self.connection.turn(scratch, self.start + now);
         let moved = self.kernel().progress != before;
         self.again = again;

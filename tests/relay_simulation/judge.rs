@@ -58,6 +58,8 @@ pub(crate) struct Judge {
     flush_owed: bool,
     /// How much of [`FAREWELL`] was sent.
     pub(crate) farewell: usize,
+    /// No flush can have come during a read.
+    pub(crate) hasty: bool,
     /// Where the last read begins, as long as no later look has found that no flush came during it.
     doubtful: usize,
     /// From here on the output came behind a flush that is not told of yet.
@@ -94,6 +96,7 @@ impl Default for Judge {
             to_client: 0,
             last_taken: Duration::ZERO,
             flush_owed: false,
+            hasty: false,
             farewell: 0,
             doubtful: 0,
             untold: None,
@@ -205,6 +208,9 @@ impl Judge {
             self.untold.get_or_insert(self.output.len() + bytes.len() - behind);
         }
         self.output.extend_from_slice(bytes);
+        if self.hasty {
+            self.doubtful = self.output.len();
+        }
         let held = self.output.len() - self.next;
         assert!(held <= HELD, "{held} bytes of output held");
     }

@@ -47,6 +47,9 @@ pub(crate) enum Happening {
     FollowerOpens,
 }
 
+/// How long behind a control character a flush is not unlikely.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+
 /// Everything outside of the relay.
 pub(crate) struct Kernel {
     /// Since the connection was accepted.
@@ -60,6 +63,10 @@ pub(crate) struct Kernel {
     pub(crate) judge: Judge,
     /// When the last of the client's bytes planned so far arrives.
     pub(crate) client_done: Duration,
+    /// The relay is to take what there is, and not to look again.
+    pub(crate) hasty: bool,
+    /// When a control character reached the terminal last.
+    pub(crate) control_at: Option<Duration>,
     /// Calls that achieved something.
     pub(crate) progress: u64,
     /// Calls in this turn.
@@ -79,6 +86,8 @@ impl Kernel {
             meanwhile: VecDeque::new(),
             judge: Judge::default(),
             client_done: Duration::ZERO,
+            hasty: false,
+            control_at: None,
             progress: 0,
             calls: 0,
             trace: trace.then(Vec::new),
@@ -219,7 +228,10 @@ impl Kernel {
     fn read_terminal(&mut self, buffer: &mut [u8]) -> io::Result<Packet> {
         self.enter();
         self.interrupted()?;
-        let result = self.pty.read(buffer, &mut self.random);
+        // Flushes of other causes do not fall into the middle of a read.
+        let flush_may_come = self.control_at.is_some_and(|at| self.now < at + FLUSH_TIME);
+        self.judge.hasty = self.hasty && !flush_may_come;
+        let result = self.pty.read(buffer, flush_may_come, &mut self.random);
         self.note(|| format!("    read terminal {result:?}"));
         match &result {
             Ok(Packet::Data(count)) => {
@@ -247,6 +259,9 @@ impl Kernel {
         let count = result?;
         self.progress += 1;
         self.judge.terminal_wrote(&bytes[..count]);
+        if bytes[..count].iter().any(u8::is_ascii_control) {
+            self.control_at = Some(self.now);
+        }
         if self.pty.eager {
             let delay = self.random.micros(10, 5_000);
             self.plan(delay, Happening::ProgramReads(count));

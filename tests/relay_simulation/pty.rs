@@ -167,7 +167,12 @@ impl Pty {
         self.open = true;
     }
 
-    pub(crate) fn read(&mut self, buffer: &mut [u8], random: &mut Random) -> io::Result<Packet> {
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        flush_may_come: bool,
+        random: &mut Random,
+    ) -> io::Result<Packet> {
         if self.status != 0 {
             let bits = std::mem::take(&mut self.status);
             if self.storm > 0 {
@@ -187,7 +192,8 @@ impl Pty {
             return Err(if self.open { ErrorKind::WouldBlock.into() } else { Errno::EIO.into() });
         }
         // It has found no change of state; while it goes on to the output, one comes.
-        let behind = if self.open && self.ready.len() + 40 < buffer.len() && random.one_in(30) {
+        let fits = self.ready.len() + 40 < buffer.len();
+        let behind = if self.open && flush_may_come && fits && random.one_in(30) {
             let before = self.ready.len();
             self.program_flushes();
             self.program_writes(random.between(1, 40));

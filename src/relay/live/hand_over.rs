@@ -14,6 +14,7 @@ impl<T: Terminal> Live<T> {
     pub(in crate::relay) fn recovered(terminal: T, traffic: Traffic, idle: Duration, now: Instant) -> Self {
         let pacer = Pacer::recovered(terminal.flow_control(), now);
         let mut live = Live::begin(terminal, pacer, idle, now);
+        live.expect_flush(now);
         live.bytes_in = traffic.bytes_in;
         live.urgent_sent_at = traffic.bytes_out;
         live
@@ -29,6 +30,8 @@ impl<T: Terminal> Live<T> {
     ) -> Self {
         let pacer = Pacer::from_state(&state.pacer, now);
         let mut live = Live::begin(terminal, pacer, idle, now);
+        // The last key may have come a moment ago.
+        live.expect_flush(now);
         live.to_terminal.push(&state.to_terminal);
         live.window = window::Decoder::from_state(&state.window, now);
         live.urgent_sent_at = bytes_out.saturating_sub(state.behind_urgent);
