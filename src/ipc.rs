@@ -493,6 +493,43 @@ mod tests {
     use crate::config;
     use crate::sys::channel::MAX_MESSAGE;
 
+    /// Session processes outlive an upgrade of the daemon, so what they and the monitor say to each other then belongs
+    /// to the state's format: a change here is a new `monitor::upgrade::state::VERSION`.
+    #[test]
+    fn what_is_said_across_an_upgrade_is_said_as_it_always_was() {
+        let [user, text, file] = ["u", "t", "f"].map(str::to_owned);
+        let (some, line, wildcard, attempt, pid) = (Some("h".to_owned()), 3, true, 2, 700);
+        let (remote_user, reason) = (text.clone(), text.clone());
+        let events = [
+            LoginEvent::TrustGranted {
+                user: user.clone(),
+                remote_user: remote_user.clone(),
+                host: some.clone(),
+                file: file.clone(),
+                line,
+                wildcard,
+            },
+            LoginEvent::TrustDenied { user: None, host: some.clone(), file, line },
+            LoginEvent::TrustAbsent { user: None, host: None, reason: reason.clone() },
+            LoginEvent::PasswordAccepted { user: user.clone(), host: some.clone() },
+            LoginEvent::PasswordFailed { user: None, host: None, attempt, reason: reason.clone() },
+            LoginEvent::AccountRefused { user: user.clone(), host: None, reason: reason.clone() },
+            LoginEvent::Abandoned { reason },
+            LoginEvent::Opened { user: user.clone(), remote_user: Some(remote_user), host: some, pid },
+            LoginEvent::Trouble { user, text },
+        ];
+        let ends =
+            [SessionEnd::Exited(3), SessionEnd::Signaled(9), SessionEnd::LeftRunning, SessionEnd::Lost];
+        let said: Vec<FromSession> =
+            events.map(FromSession::Event).into_iter().chain(ends.map(FromSession::Finished)).collect();
+        let bytes = postcard::to_stdvec(&(said, ToSession::HangUp)).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "0d000001750174010168016603010001000101680166030002000001740003017501016800040000020174000501750001740006017400070175010174010168bc050008017501740100060101120102010301"
+        );
+    }
+
     /// A configuration that the parser takes must not be one that no relay can be given.
     #[test]
     fn the_longest_set_up_is_a_message() {

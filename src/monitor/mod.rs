@@ -64,11 +64,11 @@ const KILL_GRACE: Duration = Duration::from_secs(5);
 /// The C library alone waits 10 s for each of the two records' locks.
 const HANG_UP_GRACE: Duration = Duration::from_secs(30);
 /// How long all of them may take when the daemon stops.
-const STOP_GRACE: Duration = Duration::from_secs(7);
+const STOP_GRACE: Duration = Duration::from_secs(6);
 /// How long the last audit lines are offered to syslog.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the relay, and processes that close records, may take behind the last session.
-const LAST_GRACE: Duration = Duration::from_secs(3);
+const LAST_GRACE: Duration = Duration::from_millis(2500);
 
 /// How the daemon was asked to run.
 #[derive(Debug)]

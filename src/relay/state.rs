@@ -2,7 +2,7 @@
 //!
 //! The format crosses versions of this program: an upgrade replaces the relay by one of
 //! the new version. So a change of anything here is a new [`VERSION`], and
-//! `tests/handover.rs` holds a stored state against this one. Times are how long ago they
+//! `tests/hand_over_format.rs` holds a stored state against this one. Times are how long ago they
 //! were, or how long is left. Nothing of a state is believed: the relay that wrote it
 //! may have been taken over, so sizes are bounded, and no value of it can stop the
 //! one that reads it.

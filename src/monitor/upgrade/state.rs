@@ -105,3 +105,56 @@ impl MonitorState {
         postcard::from_bytes(rest).map_err(io::Error::other)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: u64, stage: StageState, end: EndState) -> SessionState {
+        SessionState {
+            id: ConnectionId(id),
+            peer: ([192, 0, 2, 7], 1023).into(),
+            tty: "pts/3".to_owned(),
+            process: (700, 11),
+            link: 12,
+            ends: Some((13, 14)),
+            before: (26, 5),
+            stage,
+            deadline: Some(Duration::from_secs(4)),
+            finished: Some((Duration::from_secs(5), SessionEnd::Signaled(9))),
+            ended: Some((Duration::from_secs(6), end)),
+            closed: Some((7, 8)),
+        }
+    }
+
+    /// A change here is a new format: see the module's first lines.
+    #[test]
+    fn the_table_is_written_as_it_always_was() {
+        let open = StageState::Open { user: "alice".to_owned(), since: Duration::from_secs(9) };
+        let state = MonitorState {
+            version: "0.1.0".to_owned(),
+            executable: "/usr/sbin/rlogind".into(),
+            pid_file: Some("/run/rlogind.pid".into()),
+            descriptors: (1024, 20_000),
+            activated: false,
+            listeners: vec![(3, Via::Rlogin, ([0, 0, 0, 0], 513).into())],
+            ports: vec![513],
+            next_ids: 1 << 36,
+            file: Some(5),
+            carried: vec![(ConnectionId(2), 6)],
+            refusals: vec![(ConnectionId(4), "Try again".to_owned())],
+            draining: true,
+            helpers: vec![(701, 7, true)],
+            sessions: vec![
+                row(1, StageState::LoggingIn { reported: true }, EndState::Exited(3)),
+                row(2, open, EndState::Signaled(15)),
+            ],
+        };
+        let bytes = state.to_bytes().unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((VERSION, hex.as_str()), (1, include_str!("state.hex").trim()));
+        let read = MonitorState::from_bytes(&bytes).unwrap();
+        assert_eq!(read.to_bytes().unwrap(), bytes);
+        assert!(MonitorState::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+    }
+}
