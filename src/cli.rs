@@ -84,6 +84,24 @@ pub enum Command {
     /// Be a TCPMUX service of inetd or xinetd
     #[command(subcommand)]
     Tcpmux(Tcpmux),
+    /// Look for what commonly goes wrong, and say what mends it
+    ///
+    /// Exits with status 1 when something cannot work.
+    Doctor(Doctor),
+}
+
+/// `rlogind doctor`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Doctor {
+    /// The configuration file.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Look at this client as well; may be repeated
+    #[arg(long, value_name = "ADDR", value_parser = canonical_address)]
+    pub client: Vec<IpAddr>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `rlogind inetd`; the letters mean what they mean to other rlogin servers.
@@ -372,6 +390,16 @@ mod tests {
     }
 
     #[test]
+    fn doctor() {
+        let config = ConfigFile { file: Some(PathBuf::from("/c")) };
+        let client = ["192.0.2.7", "::1"].map(|text| text.parse().unwrap()).to_vec();
+        assert_eq!(
+            command("rlogind doctor --config /c --client ::ffff:192.0.2.7 --client ::1 --json"),
+            Command::Doctor(Doctor { config, client, json: true })
+        );
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused() {
         for (line, kind) in [
             ("rlogind --pid-file /p", ErrorKind::MissingRequiredArgument),
@@ -393,6 +421,7 @@ mod tests {
                 ErrorKind::ValueValidation,
             ),
             ("rlogind trust check --all --user a", ErrorKind::ArgumentConflict),
+            ("rlogind doctor --client host", ErrorKind::ValueValidation),
             ("rlogind --version", ErrorKind::DisplayVersion),
             ("rlogind trust explain --help", ErrorKind::DisplayHelp),
         ] {

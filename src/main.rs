@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use rlogind::cli::{self, Change, Command, ConfigFile, Inetd, Serve, Superserver, Tcpmux, Trust};
 use rlogind::config::{self, Config, Source};
+use rlogind::doctor::{self, Consultation};
 use rlogind::monitor::{self, Greeting, Options};
 use rlogind::sys::channel::Channel;
 use rlogind::sys::process;
@@ -61,6 +62,10 @@ fn command() -> ExitCode {
             trust::check::check(&which, config, out).map(|wrong| !wrong)
         }),
         Some(Command::Tcpmux(command)) => register(command, out),
+        Some(Command::Doctor(args)) => {
+            let asked = Consultation { config: args.config.path(), clients: &args.client, json: args.json };
+            finish(doctor::run(&asked, out))
+        }
     }
 }
 

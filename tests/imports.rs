@@ -24,7 +24,7 @@ struct Rule {
     text: &'static str,
 }
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 12] = [
     Rule {
         of: &["wire/"],
         but: &[],
@@ -80,6 +80,22 @@ const RULES: [Rule; 10] = [
         never: &[],
         crates: None,
         text: "host uses config and sys, for serving and check both use it",
+    },
+    Rule {
+        of: &["check/"],
+        but: &[],
+        ours: Some(&["check", "config", "host", "sys"]),
+        never: &[],
+        crates: Some(&["nix", "serde"]),
+        text: "check asks host what serving needs, and knows no role",
+    },
+    Rule {
+        of: &["doctor/"],
+        but: &[],
+        ours: Some(&["doctor", "audit", "check", "config", "host", "sys", "tcpmux", "trust"]),
+        never: &[],
+        crates: Some(&["nix", "serde_json"]),
+        text: "doctor looks with the eyes of check, trust and tcpmux, and knows no role",
     },
     Rule {
         of: &["monitor/"],
@@ -383,7 +399,7 @@ fn broken(path: &str, source: &str) -> Vec<String> {
 
 #[test]
 fn the_scanner_finds_what_breaks_a_rule() {
-    let table: [(&str, &str, &[&str]); 18] = [
+    let table: [(&str, &str, &[&str]); 20] = [
         ("wire/a.rs", "use crate::sys::pty;", &["src/wire/a.rs:1: Ours(\"sys\")"]),
         ("wire/a.rs", "\nuse std::io;\nuse libc::c_int;", &["src/wire/a.rs:3: Dependency(\"libc\")"]),
         ("wire/a.rs", "fn f() { nix::unistd::getpid(); }", &["src/wire/a.rs:1: Dependency(\"nix\")"]),
@@ -400,6 +416,8 @@ fn the_scanner_finds_what_breaks_a_rule() {
         ("config/mod.rs", "fn f(x: crate::ipc::Y) {}", &["src/config/mod.rs:1: Ours(\"ipc\")"]),
         ("sys/a.rs", "use crate::{\n    sys::x,\n    wire::{y, z},\n};", &["src/sys/a.rs:3: Ours(\"wire\")"]),
         ("host.rs", "use crate::monitor::X;", &["src/host.rs:1: Ours(\"monitor\")"]),
+        ("check/a.rs", "use crate::doctor::X;", &["src/check/a.rs:1: Ours(\"doctor\")"]),
+        ("doctor/a.rs", "use crate::monitor::X;", &["src/doctor/a.rs:1: Ours(\"monitor\")"]),
         ("relay/a.rs", "use crate::monitor::X;", &["src/relay/a.rs:1: Ours(\"monitor\")"]),
         ("monitor/a.rs", "use rlogind::session;", &["src/monitor/a.rs:1: Ours(\"session\")"]),
         ("session/a.rs", "use crate::{ipc, relay};", &["src/session/a.rs:1: Ours(\"relay\")"]),

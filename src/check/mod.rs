@@ -15,9 +15,11 @@ use nix::unistd::geteuid;
 use crate::config::{self, Config, Limits, Source};
 use crate::host::{self, HostError, RunDirectory};
 
+mod finding;
 mod port;
 
-use port::Owner;
+pub use finding::{Finding, Report, Verdict};
+pub use port::{Owner, owners};
 
 /// Where shells(5) are listed.
 const SHELLS: &str = "/etc/shells";
@@ -30,167 +32,180 @@ const FALLBACK_SHELLS: &str = "/bin/sh\n/bin/csh\n";
 /// # Errors
 /// When `out` cannot be written.
 pub fn run(config_path: Option<&Path>, out: &mut dyn Write) -> io::Result<bool> {
-    let mut report = Report { out, would_serve: true };
+    let mut report = Report::default();
+    if let Some(config) = read(&mut report, config_path) {
+        inspect(&mut report, &config, &|_| false);
+    }
+    for finding in &report.findings {
+        writeln!(out, "{finding}")?;
+    }
+    let would_serve = report.count(Verdict::Fail) == 0;
+    let not = if would_serve { "" } else { "not " };
+    writeln!(out, "rlogind would {not}serve.")?;
+    Ok(would_serve)
+}
+
+/// Reads the configuration, and reports how that went.
+pub fn read(report: &mut Report, config_path: Option<&Path>) -> Option<Config> {
     match config::load_default_or(config_path) {
-        Err(error) => report.fail("configuration", &error.to_string())?,
+        Err(error) => {
+            let finding = report.fail("configuration", error.to_string());
+            finding.mend("correct it; rlogind.toml(5) has every key");
+            None
+        }
         Ok((config, source)) => {
-            check_source(&mut report, &source)?;
-            check_all(&mut report, &config)?;
+            check_source(report, &source);
+            Some(config)
         }
     }
-    let not = if report.would_serve { "" } else { "not " };
-    writeln!(report.out, "rlogind would {not}serve.")?;
-    Ok(report.would_serve)
 }
 
-/// What is printed, one finding a line, aligned.
-struct Report<'w> {
-    out: &'w mut dyn Write,
-    would_serve: bool,
-}
-
-impl Report<'_> {
-    fn ok(&mut self, what: &str, text: &str) -> io::Result<()> {
-        self.line("ok", what, text)
-    }
-
-    /// Worth knowing, and no reason not to serve.
-    fn note(&mut self, what: &str, text: &str) -> io::Result<()> {
-        self.line("note", what, text)
-    }
-
-    fn fail(&mut self, what: &str, text: &str) -> io::Result<()> {
-        self.would_serve = false;
-        self.line("FAIL", what, text)
-    }
-
-    fn line(&mut self, verdict: &str, what: &str, text: &str) -> io::Result<()> {
-        writeln!(self.out, "{verdict:<4}  {what:<13}  {text}")
-    }
-}
-
-fn check_all(report: &mut Report<'_>, config: &Config) -> io::Result<()> {
-    check_addresses(report, "listen", &config.listen)?;
+/// Reports on everything a daemon with this configuration needs. `starts_us`: whether a process
+/// that has one of the ports starts rlogind for those who connect there.
+pub fn inspect(report: &mut Report, config: &Config, starts_us: &dyn Fn(&Owner) -> bool) {
+    check_addresses(report, "listen", &config.listen, starts_us);
     if config.tcpmux.enabled {
-        check_addresses(report, "tcpmux", &config.tcpmux.listen)?;
+        check_addresses(report, "tcpmux", &config.tcpmux.listen, &|_| false);
     }
-    check_limits(report, config)?;
-    check_relay_account(report, &config.user)?;
-    check_run_directory(report, &config.control)?;
-    check_pam_service(report, &config.login.pam_service, &host::PAM_DIRECTORIES)?;
-    check_shells(report, Path::new(SHELLS))?;
+    check_limits(report, config);
+    check_relay_account(report, &config.user);
+    check_run_directory(report, &config.control);
+    check_pam_service(report, &config.login.pam_service, &host::PAM_DIRECTORIES);
+    check_shells(report, Path::new(SHELLS));
     if let Some(banner) = &config.login.banner {
         match fs::File::open(banner) {
-            Ok(_) => report.ok("banner", &banner.display().to_string())?,
-            Err(e) => report.note("banner", &format!("{}: {e}", banner.display()))?,
+            Ok(_) => report.ok("banner", banner.display().to_string()),
+            Err(e) => {
+                let finding = report.note("banner", format!("{}: {e}", banner.display()));
+                finding.mend("write the file, or take login.banner out of the configuration");
+            }
         }
     }
-    Ok(())
 }
 
 /// Limits that are possible, but mean something that nobody wants.
-fn check_limits(report: &mut Report<'_>, config: &Config) -> io::Result<()> {
+fn check_limits(report: &mut Report, config: &Config) {
     if config.access.permits_nobody() {
-        report.note("allow", "nobody may connect: each network is in deny as well, or there is none")?;
+        let text = "nobody may connect: each network is in deny as well, or there is none";
+        report.note("allow", text).mend("put the clients' networks into \"allow\"");
     }
     let (limits, usual) = (&config.limits, Limits::default());
     if limits.per_source > limits.sessions && limits.per_source != usual.per_source {
-        report.note("limits", "per_source is more than sessions and limits nothing")?;
+        report.note("limits", "per_source is more than sessions and limits nothing");
     }
     // The default is more than a small machine's sessions, and does no harm there.
     if limits.startups.start >= limits.sessions && limits.startups != usual.startups {
-        report.note("limits", "startups begins at no fewer than sessions and limits nothing")?;
+        report.note("limits", "startups begins at no fewer than sessions and limits nothing");
     }
-    Ok(())
 }
 
 /// Who can write the configuration decides who gets in.
-fn check_source(report: &mut Report<'_>, source: &Source) -> io::Result<()> {
-    let exposed = match source {
-        Source::BuiltIn => false,
-        Source::File(path) => fs::metadata(path).is_ok_and(|m| m.uid() != 0 || m.mode() & 0o022 != 0),
-    };
-    if exposed {
-        report.note("configuration", &format!("{source}: others than root can write it"))
+fn check_source(report: &mut Report, source: &Source) {
+    if let Source::File(path) = source
+        && fs::metadata(path).is_ok_and(|m| m.uid() != 0 || m.mode() & 0o022 != 0)
+    {
+        let finding = report.note("configuration", format!("{source}: others than root can write it"));
+        finding.mend(format!("chown root {source}; chmod go-w {source}"));
     } else {
-        report.ok("configuration", &source.to_string())
+        report.ok("configuration", source.to_string());
     }
 }
 
-fn check_addresses(report: &mut Report<'_>, what: &str, addresses: &[SocketAddr]) -> io::Result<()> {
+fn check_addresses(
+    report: &mut Report,
+    what: &'static str,
+    addresses: &[SocketAddr],
+    starts_us: &dyn Fn(&Owner) -> bool,
+) {
     for &address in addresses {
         match port::try_bind(address, host::is_alone(address, addresses)) {
-            Ok(()) => report.ok(what, &address.to_string())?,
+            Ok(()) => report.ok(what, address.to_string()),
             Err(Errno::EACCES) if !geteuid().is_root() => {
-                report.note(what, &format!("{address}: not tried, only root may use this port"))?;
+                let text = format!("{address}: not tried, only root may use this port");
+                report.note(what, text).mend("ask as root");
             }
-            Err(Errno::EADDRINUSE) => report_in_use(report, what, address, &port::owners(address.port()))?,
-            Err(errno) => report.fail(what, &format!("{address}: {}", errno.desc()))?,
+            Err(Errno::EADDRINUSE) => {
+                report_in_use(report, what, address, &port::owners(address.port()), starts_us);
+            }
+            Err(errno) => {
+                let finding = report.fail(what, format!("{address}: {}", errno.desc()));
+                finding.mend("listen on an address that an interface of this machine has");
+            }
         }
     }
-    Ok(())
 }
 
 /// A reload is checked while the daemon runs, so an address that a rlogind has
-/// is as it should be. Anybody else would keep it from us.
+/// is as it should be. Anybody else would keep it from us, but for those who hand
+/// their connections to rlogind.
 fn report_in_use(
-    report: &mut Report<'_>,
-    what: &str,
+    report: &mut Report,
+    what: &'static str,
     address: SocketAddr,
     owners: &[Owner],
-) -> io::Result<()> {
+    starts_us: &dyn Fn(&Owner) -> bool,
+) {
     let names: Vec<String> = owners.iter().map(Owner::to_string).collect();
     let names = names.join(", ");
     if owners.is_empty() {
-        report.note(what, &format!("{address}: in use; by whom cannot be seen from here"))
-    } else if owners.iter().any(|owner| owner.name == env!("CARGO_PKG_NAME")) {
-        report.note(what, &format!("{address}: in use by {names}, which serves already"))
+        let finding = report.note(what, format!("{address}: in use; by whom cannot be seen from here"));
+        finding.mend("ask as root; a network namespace or a container may have it");
+    } else if owners.iter().any(Owner::is_rlogind) {
+        report.note(what, format!("{address}: in use by {names}, which serves already"));
+    } else if owners.iter().any(Owner::is_service_manager) {
+        let text = format!("{address}: in use by {names}, right if it is for rlogind's own socket unit");
+        report.note(what, text).mend("`systemctl list-sockets` says whose it is");
+    } else if owners.iter().all(starts_us) {
+        report.note(what, format!("{address}: in use by {names}, which starts rlogind"));
     } else {
-        report.fail(what, &format!("{address}: in use by {names}"))
+        // The others are mostly its children.
+        let mend = owners.first().map(Owner::ending).unwrap_or_default();
+        report.fail(what, format!("{address}: in use by {names}")).mend(mend);
     }
 }
 
-fn check_relay_account(report: &mut Report<'_>, name: &str) -> io::Result<()> {
+fn check_relay_account(report: &mut Report, name: &str) {
+    let mend = format!("useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin {name}");
     match host::relay_account(name) {
-        Ok((account, None)) => report.ok("relay account", &format!("{name} (uid {})", account.uid)),
-        Ok((_, Some(warning))) => report.note("relay account", &warning),
-        Err(error) => report.fail("relay account", &error.to_string()),
+        Ok((account, None)) => report.ok("relay account", format!("{name} (uid {})", account.uid)),
+        Ok((_, Some(warning))) => report.note("relay account", warning).mend(mend),
+        Err(error) => report.fail("relay account", error.to_string()).mend(mend),
     }
 }
 
-fn check_run_directory(report: &mut Report<'_>, control: &Path) -> io::Result<()> {
+fn check_run_directory(report: &mut Report, control: &Path) {
     const WHAT: &str = "run directory";
     match host::run_directory(control) {
-        Ok(RunDirectory::Ready(path)) => report.ok(WHAT, &path.display().to_string()),
+        Ok(RunDirectory::Ready(path)) => report.ok(WHAT, path.display().to_string()),
         Ok(RunDirectory::Missing(path)) => {
-            report.ok(WHAT, &format!("{}: is made when rlogind starts", path.display()))
+            report.ok(WHAT, format!("{}: is made when rlogind starts", path.display()));
         }
         Err(HostError::RunDirectory { path, error })
             if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() =>
         {
-            report.note(WHAT, &format!("{}: only root can look there", path.display()))
+            report.note(WHAT, format!("{}: only root can look there", path.display()));
         }
-        Err(error) => report.fail(WHAT, &error.to_string()),
+        Err(error) => {
+            let finding = report.fail(WHAT, error.to_string());
+            finding.mend("give \"control\" a directory that is root's and that nobody else can write to");
+        }
     }
 }
 
-fn check_pam_service(
-    report: &mut Report<'_>,
-    wanted: &str,
-    directories: &[impl AsRef<Path>],
-) -> io::Result<()> {
+fn check_pam_service(report: &mut Report, wanted: &str, directories: &[impl AsRef<Path>]) {
+    let mend = format!("write /etc/pam.d/{wanted}: packaging/pam/rlogin of the sources is one");
     match host::pam_service(wanted, directories) {
-        Ok((service, None)) => report.ok("PAM service", &service.file.display().to_string()),
-        Ok((_, Some(warning))) => report.note("PAM service", &warning),
-        Err(error) => report.fail("PAM service", &error.to_string()),
+        Ok((service, None)) => report.ok("PAM service", service.file.display().to_string()),
+        Ok((_, Some(warning))) => report.note("PAM service", warning).mend(mend),
+        Err(error) => report.fail("PAM service", error.to_string()).mend(mend),
     }
 }
 
-fn check_shells(report: &mut Report<'_>, list: &Path) -> io::Result<()> {
+fn check_shells(report: &mut Report, list: &Path) {
     let text = match fs::read_to_string(list) {
         Ok(text) => text,
         Err(e) => {
-            report.note("shells", &format!("{}: {e}; /bin/sh and /bin/csh count", list.display()))?;
+            report.note("shells", format!("{}: {e}; /bin/sh and /bin/csh count", list.display()));
             FALLBACK_SHELLS.to_owned()
         }
     };
@@ -198,13 +213,17 @@ fn check_shells(report: &mut Report<'_>, list: &Path) -> io::Result<()> {
     for shell in shells(&text) {
         match trouble_with_shell(Path::new(shell)) {
             None => usable.push(shell),
-            Some(trouble) => report.note("shells", &format!("{shell}: {trouble}"))?,
+            Some(trouble) => {
+                let finding = report.note("shells", format!("{shell}: {trouble}"));
+                finding.mend(format!("install it, or take it out of {}", list.display()));
+            }
         }
     }
     if usable.is_empty() {
-        report.fail("shells", &format!("{} has none that can be started", list.display()))
+        let finding = report.fail("shells", format!("{} has none that can be started", list.display()));
+        finding.mend(format!("put the users' login shells into {}", list.display()));
     } else {
-        report.ok("shells", &usable.join(" "))
+        report.ok("shells", usable.join(" "));
     }
 }
 
@@ -228,12 +247,11 @@ mod tests {
     use super::*;
 
     /// What a check prints, and whether rlogind would still serve.
-    fn report(check: impl FnOnce(&mut Report<'_>) -> io::Result<()>) -> (String, bool) {
-        let mut out = Vec::new();
-        let mut report = Report { out: &mut out, would_serve: true };
-        check(&mut report).unwrap();
-        let would_serve = report.would_serve;
-        (String::from_utf8(out).unwrap(), would_serve)
+    fn report(check: impl FnOnce(&mut Report)) -> (String, bool) {
+        let mut report = Report::default();
+        check(&mut report);
+        let text = report.findings.iter().map(|finding| format!("{finding}\n")).collect();
+        (text, report.count(Verdict::Fail) == 0)
     }
 
     fn run_on(config: &str) -> (String, bool) {
@@ -291,17 +309,37 @@ mod tests {
     #[test]
     fn an_address_in_use_depends_on_who_has_it() {
         let address = SocketAddr::from(([127, 0, 0, 1], 513));
-        let owner = |name: &str| Owner { name: name.to_owned(), pid: 812 };
+        let owner = |name: &str, pid| Owner { name: name.to_owned(), pid, unit: None };
+        let starts_us = |owner: &Owner| owner.name == "xinetd";
         for (owners, text, serves) in [
             (vec![], "note  listen         127.0.0.1:513: in use; by whom cannot be seen from here\n", true),
             (
-                vec![owner("rlogind")],
+                vec![owner("rlogind", 812)],
                 "note  listen         127.0.0.1:513: in use by rlogind (pid 812), which serves already\n",
                 true,
             ),
-            (vec![owner("inetd")], "FAIL  listen         127.0.0.1:513: in use by inetd (pid 812)\n", false),
+            (
+                vec![owner("systemd", 1)],
+                "note  listen         127.0.0.1:513: in use by systemd (pid 1), right if it is for rlogind's own socket unit\n",
+                true,
+            ),
+            (
+                vec![owner("systemd", 812)],
+                "FAIL  listen         127.0.0.1:513: in use by systemd (pid 812)\n",
+                false,
+            ),
+            (
+                vec![owner("xinetd", 812)],
+                "note  listen         127.0.0.1:513: in use by xinetd (pid 812), which starts rlogind\n",
+                true,
+            ),
+            (
+                vec![owner("inetd", 812)],
+                "FAIL  listen         127.0.0.1:513: in use by inetd (pid 812)\n",
+                false,
+            ),
         ] {
-            let printed = report(|r| report_in_use(r, "listen", address, &owners));
+            let printed = report(|r| report_in_use(r, "listen", address, &owners, &starts_us));
             assert_eq!(printed, (text.to_owned(), serves));
         }
     }

@@ -14,10 +14,34 @@ use crate::sys::socket;
 
 /// A process that has a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Owner {
+pub struct Owner {
     /// The file name of its executable.
-    pub(super) name: String,
-    pub(super) pid: u32,
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// The unit of systemd that it belongs to.
+    pub unit: Option<String>,
+}
+
+impl Owner {
+    /// Whether it is this program.
+    #[must_use]
+    pub fn is_rlogind(&self) -> bool {
+        self.name == env!("CARGO_PKG_NAME")
+    }
+
+    /// Whether it is the system's service manager, which listens for others.
+    #[must_use]
+    pub fn is_service_manager(&self) -> bool {
+        self.pid == 1 && self.name == "systemd"
+    }
+
+    /// How it comes to give its port back, and to stay away. A command that stops the unit would be
+    /// bad advice: somebody's login may be in it.
+    pub(super) fn ending(&self) -> String {
+        let unit = self.unit.as_ref().map(|unit| format!(", which belongs to {unit}")).unwrap_or_default();
+        format!("end {self}{unit}, and see that it is not started again")
+    }
 }
 
 impl fmt::Display for Owner {
@@ -33,7 +57,8 @@ pub(super) fn try_bind(address: SocketAddr, alone: bool) -> Result<(), Errno> {
 
 /// The processes that listen on the port, at whatever address, as far as this
 /// process may see them (root: all).
-pub(super) fn owners(port: u16) -> Vec<Owner> {
+#[must_use]
+pub fn owners(port: u16) -> Vec<Owner> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let links: Vec<String> = tables
         .iter()
@@ -42,7 +67,8 @@ pub(super) fn owners(port: u16) -> Vec<Owner> {
         .collect();
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| holds(pid, &links)).map(|pid| Owner { name: executable(pid), pid }).collect()
+    let owner = |pid| Owner { name: executable(pid), pid, unit: unit(pid) };
+    pids.filter(|&pid| holds(pid, &links)).map(owner).collect()
 }
 
 /// The inode of the socket in a line of `/proc/net/tcp` (proc(5)), when it
@@ -70,6 +96,20 @@ fn executable(pid: u32) -> String {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     // What the kernel says of an executable that was replaced, as by an update.
     name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned()
+}
+
+/// The service of systemd that the process belongs to, by its control group.
+fn unit(pid: u32) -> Option<String> {
+    service(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
+/// The service in the text of `/proc/PID/cgroup` (cgroups(7)). What runs in a container
+/// has its manager's path in front, and the innermost is what its own `systemctl` knows.
+fn service(text: &str) -> Option<String> {
+    let path =
+        text.lines().find_map(|line| line.strip_prefix("0::").or(line.strip_prefix("1:name=systemd:")))?;
+    let named = |part: &&str| part.ends_with(".service") && part.bytes().all(|b| b.is_ascii_graphic());
+    path.rsplit('/').find(named).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -112,5 +152,18 @@ mod tests {
         assert_eq!(listener_inode(&line("0202", "0A"), 513), None);
         assert_eq!(listener_inode("  sl  local_address rem_address   st tx_queue", 513), None);
         assert_eq!(listener_inode("", 513), None);
+    }
+
+    #[test]
+    fn the_unit_is_the_innermost_service() {
+        let unit = |text| service(text);
+        assert_eq!(unit("0::/system.slice/inetd.service\n").as_deref(), Some("inetd.service"));
+        assert_eq!(unit("0::/a.service/b.service/x.scope\n").as_deref(), Some("b.service"));
+        assert_eq!(
+            unit("2:cpu:/\n1:name=systemd:/system.slice/xinetd.service\n").as_deref(),
+            Some("xinetd.service")
+        );
+        assert_eq!(unit("0::/user.slice/session-1.scope\n"), None);
+        assert_eq!(unit(""), None);
     }
 }

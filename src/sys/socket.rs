@@ -16,7 +16,7 @@ use nix::sys::socket::{
 /// Connections the kernel holds ready for us to accept.
 const BACKLOG: i32 = 1024;
 /// Seconds of silence before the kernel asks whether the client is still there.
-const KEEPALIVE_IDLE: u32 = 120;
+pub const KEEPALIVE_IDLE: u32 = 120;
 /// Seconds between two such questions.
 const KEEPALIVE_INTERVAL: u32 = 30;
 /// Unanswered questions after which the connection is dead.

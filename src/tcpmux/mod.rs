@@ -11,7 +11,7 @@ mod block;
 mod diff;
 mod entry;
 mod file;
-mod foreign;
+pub mod foreign;
 mod probe;
 mod superserver;
 
@@ -192,7 +192,10 @@ fn taken(path: &Path, name: &str) -> io::Error {
 }
 
 /// The files that xinetd reads, less ours.
-fn xinetd_files(superserver: &Superserver) -> io::Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn xinetd_files(superserver: &Superserver) -> io::Result<Vec<PathBuf>> {
     let directory = &superserver.config;
     let ours = superserver.file();
     // xinetd.conf(5), "includedir".

@@ -15,7 +15,7 @@ use super::accounts;
 use super::files::SystemWorld;
 use super::rules::printable;
 use super::verdict::search::{HOSTS_EQUIV_BOUNDS, RHOSTS_BOUNDS};
-use super::world::{Account, FileContent, HOSTS_EQUIV, World};
+use super::world::{Account, FileContent, HOSTS_EQUIV, Skip, World};
 use crate::config::{Config, RootLogin};
 use crate::sys::identity;
 
@@ -40,6 +40,8 @@ pub struct Finding {
     pub line: Option<u32>,
     /// What is wrong.
     pub text: String,
+    /// Why the file is not believed, if that is it.
+    pub skip: Option<Skip>,
 }
 
 impl fmt::Display for Finding {
@@ -150,16 +152,17 @@ impl<'a> Checker<'a> {
         unused: Option<&str>,
         so: &str,
     ) -> Option<Vec<u8>> {
-        let (bytes, wrong) = match content {
-            FileContent::Absent => return None,
-            FileContent::Skipped(why) => (None, Some(format!("not believed: {why}{so}"))),
-            FileContent::Text(bytes) => (Some(bytes), unused.map(|why| format!("never looked at: {why}"))),
+        let (text, skip) = match (content, unused) {
+            (FileContent::Absent, _) => return None,
+            (FileContent::Text(bytes), None) => {
+                self.files += 1;
+                return Some(bytes);
+            }
+            (FileContent::Text(_), Some(why)) => (format!("never looked at: {why}"), None),
+            (FileContent::Skipped(why), _) => (format!("not believed: {why}{so}"), Some(why)),
         };
         self.files += 1;
-        if let Some(text) = wrong {
-            self.findings.push(Finding { file: file.to_owned(), line: None, text });
-            return None;
-        }
-        bytes
+        self.findings.push(Finding { file: file.to_owned(), line: None, text, skip });
+        None
     }
 }

@@ -30,6 +30,7 @@ mod activation;
 mod bytes;
 mod check;
 mod clients;
+mod doctor;
 mod ending;
 mod faults;
 mod faults_start_stop;

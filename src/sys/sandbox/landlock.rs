@@ -27,6 +27,14 @@ pub(super) fn restrict() -> io::Result<()> {
     Ok(())
 }
 
+/// The version of Landlock that the kernel has; 0 without it.
+#[must_use]
+pub fn version() -> i64 {
+    let version: libc::c_int = 1;
+    // SAFETY: with this flag the call reads no memory (landlock_create_ruleset(2)).
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, version) }.max(0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -40,13 +48,6 @@ mod tests {
     use nix::unistd::getppid;
 
     use super::*;
-
-    /// The version that the kernel has; 0 without Landlock.
-    fn version() -> i64 {
-        let version: libc::c_int = 1;
-        // SAFETY: with this flag the call reads no memory (landlock_create_ruleset(2)).
-        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, version) }.max(0)
-    }
 
     #[test]
     fn the_thread_reaches_no_file_no_port_and_nobody() {

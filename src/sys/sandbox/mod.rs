@@ -10,6 +10,8 @@ mod capabilities;
 mod filter;
 mod landlock;
 
+pub use landlock::version as landlock_version;
+
 use std::collections::hash_map::RandomState;
 use std::io;
 use std::path::Path;

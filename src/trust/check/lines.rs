@@ -82,8 +82,9 @@ impl<'a> Lines<'a> {
         let mut findings = Vec::new();
         let mut lookups = 0;
         for (count, entry) in rules::entries(bytes).enumerate() {
-            let mut found =
-                |text: String| findings.push(Finding { file: file.to_owned(), line: Some(entry.line), text });
+            let mut found = |text: String| {
+                findings.push(Finding { file: file.to_owned(), line: Some(entry.line), text, skip: None })
+            };
             lookups += lookups_of(&entry);
             if count == bounds.lines || lookups > bounds.lookups {
                 found("a login may stop here: too many lines or look-ups in one file".to_owned());

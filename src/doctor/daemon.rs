@@ -1,0 +1,114 @@
+//! Whether a daemon runs, and whether it is the one that should.
+
+use std::path::PathBuf;
+
+use super::machine::Machine;
+use crate::check::{Owner, Report};
+use crate::config::Config;
+
+const WHAT: &str = "daemon";
+
+/// What listens on a port: the port, and the processes.
+pub(super) type Listening = (u16, Vec<Owner>);
+
+/// The process id of the daemon that has one of the ports: the monitor, whose children have the
+/// listener as well.
+pub(super) fn pid(machine: &Machine, listening: &[Listening]) -> Option<u32> {
+    let owners = listening.iter().flat_map(|(_, owners)| owners);
+    let ours: Vec<u32> = owners.filter(|owner| owner.is_rlogind()).map(|owner| owner.pid).collect();
+    ours.iter().copied().find(|&pid| parent(machine, pid).is_none_or(|parent| !ours.contains(&parent)))
+}
+
+/// Reports on the daemon. `handed`: somebody else listens, and starts rlogind.
+pub(super) fn inspect(
+    report: &mut Report,
+    machine: &Machine,
+    config: &Config,
+    listening: &[Listening],
+    handed: bool,
+) {
+    let Some(pid) = pid(machine, listening) else {
+        if handed {
+            report.ok(WHAT, "does not run; it is started for those who connect");
+        } else {
+            let text = "does not run, and nobody listens for it";
+            report.warn(WHAT, text).mend("systemctl start rlogind, or: rlogind --daemon");
+        }
+        return;
+    };
+    report.ok(WHAT, format!("runs (pid {pid})"));
+    let image = std::fs::read_link(machine.path(format!("/proc/{pid}/exe"))).unwrap_or_default();
+    if image.to_string_lossy().ends_with(" (deleted)") {
+        let text = format!("pid {pid} runs an executable that was replaced since");
+        report
+            .warn(WHAT, text)
+            .mend(format!("kill -s USR2 {pid}: it executes the new one and keeps the sessions"));
+    }
+    for address in &config.listen {
+        let there = listening.iter().any(|(port, owners)| *port == address.port() && !owners.is_empty());
+        if !there {
+            let text = format!("pid {pid} does not listen on {address}, though \"listen\" has it");
+            report.warn(WHAT, text).mend("restart it: a change of \"listen\" counts from the next start on");
+        }
+    }
+}
+
+fn parent(machine: &Machine, pid: u32) -> Option<u32> {
+    let status = machine.read(PathBuf::from(format!("/proc/{pid}/status"))).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::super::machine::tests::machine;
+    use super::super::tests::lines;
+    use super::*;
+    use crate::config;
+
+    fn owner(name: &str, pid: u32) -> Owner {
+        Owner { name: name.to_owned(), pid, unit: None }
+    }
+
+    #[test]
+    fn the_monitor_is_told_from_its_relay() {
+        let (_folder, machine) =
+            machine(&[("/proc/9/status", "Name:\tx\nPPid:\t12\n"), ("/proc/12/status", "PPid:\t1\n")]);
+        let rlogind = |pid| owner("rlogind", pid);
+        assert_eq!(pid(&machine, &[(513, vec![rlogind(9), rlogind(12), owner("systemd", 1)])]), Some(12));
+        assert_eq!(pid(&machine, &[(513, vec![owner("systemd", 1)]), (1, vec![])]), None);
+    }
+
+    #[test]
+    fn one_that_does_not_run() {
+        let (_folder, machine) = machine(&[]);
+        let told = |handed| {
+            let mut report = Report::default();
+            inspect(&mut report, &machine, &Config::default(), &[], handed);
+            lines(&report)
+        };
+        assert_eq!(told(true), ["ok daemon does not run; it is started for those who connect"]);
+        assert_eq!(told(false)[0], "WARN daemon does not run, and nobody listens for it");
+    }
+
+    #[test]
+    fn one_that_is_old_or_listens_elsewhere() {
+        let (_folder, machine) = machine(&[("/proc/12/status", "PPid:\t1\n")]);
+        symlink("/usr/sbin/rlogind (deleted)", machine.path("/proc/12/exe")).unwrap();
+        let config =
+            config::parse("listen = [\"[::]:513\", \"127.0.0.1:514\"]\n", Path::new("test")).unwrap();
+        let mut report = Report::default();
+        let listening = [(513, vec![owner("rlogind", 12)]), (514, vec![])];
+        inspect(&mut report, &machine, &config, &listening, false);
+        let expected = [
+            "ok daemon runs (pid 12)",
+            "WARN daemon pid 12 runs an executable that was replaced since",
+            "→ kill -s USR2 12: it executes the new one and keeps the sessions",
+            "WARN daemon pid 12 does not listen on 127.0.0.1:514, though \"listen\" has it",
+            "→ restart it: a change of \"listen\" counts from the next start on",
+        ];
+        assert_eq!(lines(&report), expected);
+    }
+}
