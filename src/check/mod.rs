@@ -19,8 +19,9 @@ mod finding;
 mod port;
 
 pub use finding::{Finding, Report, Verdict};
-pub use port::{Owner, owners};
+pub use port::{Owner, is_listened_on, owners};
 
+const TCPMUX: &str = "tcpmux";
 /// Where shells(5) are listed.
 const SHELLS: &str = "/etc/shells";
 /// The shells when there is no `/etc/shells` (getusershell(3)).
@@ -65,7 +66,7 @@ pub fn read(report: &mut Report, config_path: Option<&Path>) -> Option<Config> {
 pub fn inspect(report: &mut Report, config: &Config, starts_us: &dyn Fn(&Owner) -> bool) {
     check_addresses(report, "listen", &config.listen, starts_us);
     if config.tcpmux.enabled {
-        check_addresses(report, "tcpmux", &config.tcpmux.listen, &|_| false);
+        check_addresses(report, TCPMUX, &config.tcpmux.listen, &|_| false);
     }
     check_limits(report, config);
     check_relay_account(report, &config.user);
@@ -159,7 +160,12 @@ fn report_in_use(
         report.note(what, format!("{address}: in use by {names}, which starts rlogind"));
     } else {
         // The others are mostly its children.
-        let mend = owners.first().map(Owner::ending).unwrap_or_default();
+        let end = owners.first().map(Owner::ending).unwrap_or_default();
+        let mend = if what == TCPMUX {
+            format!("{end}; or be a service of it: `rlogind tcpmux register`, with tcpmux.enabled = false")
+        } else {
+            end
+        };
         report.fail(what, format!("{address}: in use by {names}")).mend(mend);
     }
 }

@@ -59,16 +59,24 @@ pub(super) fn try_bind(address: SocketAddr, alone: bool) -> Result<(), Errno> {
 /// process may see them (root: all).
 #[must_use]
 pub fn owners(port: u16) -> Vec<Owner> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    let links: Vec<String> = tables
-        .iter()
-        .flat_map(|table| table.lines().filter_map(|line| listener_inode(line, port)))
-        .map(|inode| format!("socket:[{inode}]"))
-        .collect();
+    let links: Vec<String> = listeners(port).iter().map(|inode| format!("socket:[{inode}]")).collect();
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let owner = |pid| Owner { name: executable(pid), pid, unit: unit(pid) };
     pids.filter(|&pid| holds(pid, &links)).map(owner).collect()
+}
+
+/// Whether anybody listens on the port, at whatever address: everybody may see that.
+#[must_use]
+pub fn is_listened_on(port: u16) -> bool {
+    !listeners(port).is_empty()
+}
+
+/// The inodes of the sockets that listen on the port.
+fn listeners(port: u16) -> Vec<String> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines());
+    lines.filter_map(|line| listener_inode(line, port)).map(str::to_owned).collect()
 }
 
 /// The inode of the socket in a line of `/proc/net/tcp` (proc(5)), when it

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use nix::unistd::geteuid;
+
 use super::machine::Machine;
-use crate::check::{Owner, Report};
+use crate::check::{self, Owner, Report};
 use crate::config::Config;
 
 const WHAT: &str = "daemon";
@@ -28,10 +30,13 @@ pub(super) fn inspect(
     handed: bool,
 ) {
     let Some(pid) = pid(machine, listening) else {
+        let in_use = listening.iter().any(|(port, _)| check::is_listened_on(*port));
         if handed {
             report.ok(WHAT, "does not run; it is started for those who connect");
+        } else if in_use && !geteuid().is_root() {
+            report.note(WHAT, "somebody listens; who it is cannot be seen from here").mend("ask as root");
         } else {
-            let text = "does not run, and nobody listens for it";
+            let text = "does not run, and nobody listens in its place";
             report.warn(WHAT, text).mend("systemctl start rlogind, or: rlogind --daemon");
         }
         return;
@@ -90,7 +95,7 @@ mod tests {
             lines(&report)
         };
         assert_eq!(told(true), ["ok daemon does not run; it is started for those who connect"]);
-        assert_eq!(told(false)[0], "WARN daemon does not run, and nobody listens for it");
+        assert_eq!(told(false)[0], "WARN daemon does not run, and nobody listens in its place");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::host::{self, PAM_DIRECTORIES};
 const WHAT: &str = "PAM";
 /// How deep libpam follows files that include files.
 const DEEPEST: usize = 16;
-/// Where modules are; below `/usr/lib` there is a directory for each architecture as well.
+/// Where modules are; below `/usr/lib` and `/lib` there may be a directory for each architecture as well.
 const MODULES: [&str; 4] = ["/usr/lib/security", "/usr/lib64/security", "/lib/security", "/lib64/security"];
 /// What pam_nologin looks for.
 const NOLOGIN: [&str; 2] = ["/var/run/nologin", "/etc/nologin"];
@@ -114,7 +114,8 @@ fn is_there(machine: &Machine, module: &str) -> bool {
     if module.starts_with('/') {
         return machine.exists(module);
     }
-    let architectures = machine.list("/usr/lib").into_iter().map(|folder| folder.join("security"));
+    let architectures = ["/usr/lib", "/lib"].into_iter().flat_map(|folder| machine.list(folder));
+    let architectures = architectures.map(|folder| folder.join("security"));
     let mut folders = MODULES.iter().map(PathBuf::from).chain(architectures);
     folders.any(|folder| machine.exists(folder.join(module)))
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use crate::accounts::ALICE;
 use crate::daemon::PROGRAM;
+use crate::superserver::{Kind, Superserver};
 use crate::world::world;
 
 fn doctor(config: &str, arguments: &[&str]) -> Output {
@@ -76,6 +77,38 @@ fn an_entry_of_inetd_for_another_server_is_found() {
         fs::write("/etc/inetd.conf", ours).unwrap();
         let (text, _) = finding(&told(&doctor("", &[])), "note", "superserver");
         assert!(text.starts_with("/etc/inetd.conf:1: would start rlogind"), "{text}");
+    });
+}
+
+#[test]
+fn a_superserver_that_starts_rlogind_may_have_the_port() {
+    world(|_world| {
+        let Some(_server) = Superserver::rlogin(Kind::Inetutils, &["-a"]) else { return };
+        let output = doctor("listen = [\"0.0.0.0:513\"]\n", &[]);
+        let told = told(&output);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        let (text, _) = finding(&told, "note", "listen");
+        assert!(
+            text.contains("in use by inetutils-inetd (pid ") && text.ends_with("which starts rlogind"),
+            "{text}"
+        );
+        assert_eq!(finding(&told, "ok", "daemon").0, "does not run; it is started for those who connect");
+        let ours = "/etc/inetd.conf:1: starts rlogind for each connection";
+        assert_eq!(finding(&told, "ok", "superserver").0, ours);
+    });
+}
+
+#[test]
+fn a_superserver_that_starts_another_server_may_not() {
+    world(|_world| {
+        let entry = "login stream tcp nowait root /bin/false false\n";
+        let Some(_server) = Superserver::start(Kind::Openbsd, entry, 513) else { return };
+        let output = doctor("listen = [\"0.0.0.0:513\"]\n", &[]);
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        finding(&told(&output), "FAIL", "listen");
+        let (text, mend) = finding(&told(&output), "FAIL", "superserver");
+        assert_eq!(text, "/etc/inetd.conf:1: another rlogin server's entry has the port");
+        assert_eq!(mend, "put a # before line 1 of /etc/inetd.conf, and reload inetd");
     });
 }
 
