@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser};
 use rlogind::audit::event::{Event, LoginEvent, SessionEnd, Via};
 use rlogind::audit::format;
 use rlogind::cli::Cli;
@@ -116,7 +116,7 @@ fn the_examples_of_the_pages_can_be_used() {
             }
         }
     }
-    assert_eq!(examples, 3);
+    assert_eq!(examples, 5);
 }
 
 /// The header of a command's subsection and the command, with those below it.
@@ -188,6 +188,50 @@ fn markdown() -> Vec<(PathBuf, String)> {
         docs.chain(top).filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
     assert!(files.len() >= 6, "{files:?}");
     files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The blocks of that kind between the fences.
+fn blocks<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
+    // Every other fence ends a block.
+    let parts = text.split("```").skip(1).step_by(2);
+    parts
+        .filter_map(|part| part.split_once('\n'))
+        .filter(|(word, _)| *word == kind)
+        .map(|(_, text)| text)
+        .collect()
+}
+
+#[test]
+fn the_configurations_and_commands_of_the_documents_can_be_used() {
+    let (mut configurations, mut commands) = (0, 0);
+    for (path, text) in markdown() {
+        for block in blocks(&text, "toml") {
+            config::parse(block, &path).unwrap_or_else(|e| panic!("{e}\n{block}"));
+            configurations += 1;
+        }
+        for line in blocks(&text, "").iter().flat_map(|block| block.lines()) {
+            let line = line.trim_start_matches("demo# ");
+            let words = line.split('#').next().unwrap().split_whitespace();
+            // What begins like a command and is none is a line of the log.
+            if line.starts_with("rlogind ") && !line.contains("event=") {
+                Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{}: {line}\n{e}", path.display()));
+                commands += 1;
+            }
+        }
+    }
+    assert!(configurations >= 6 && commands >= 6, "{configurations} configurations, {commands} commands");
+}
+
+#[test]
+fn the_clients_of_the_tests_are_in_the_table() {
+    let compatibility = fs::read_to_string(root().join("docs/COMPATIBILITY.md")).unwrap();
+    let clients = fs::read_to_string(root().join("tests/e2e/terminal.rs")).unwrap();
+    let programs = clients.split_once("fn program(").unwrap().1.split_once("\n    }\n").unwrap().0;
+    let programs: Vec<&str> = programs.split('"').skip(1).step_by(2).collect();
+    assert!(programs.len() >= 3, "{programs:?}");
+    for program in programs {
+        assert!(compatibility.contains(&format!("| `{program}")), "{program} is not in the table");
+    }
 }
 
 /// The targets of the links.
@@ -321,6 +365,8 @@ fn events() -> Vec<Event> {
     };
     let mut events = vec![
         Event::Started { version: text(), listen: vec![peer] },
+        Event::Upgraded { from: text(), version: text(), sessions: 1 },
+        Event::Draining { sessions: 1 },
         Event::Stopped { cause: text() },
         Event::ConfigRead { path: text() },
         Event::ConfigRefused { path: text(), error: text() },

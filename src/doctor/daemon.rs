@@ -49,11 +49,13 @@ pub(super) fn inspect(
             .warn(WHAT, text)
             .mend(format!("kill -s USR2 {pid}: it executes the new one and keeps the sessions"));
     }
-    for address in &config.listen {
+    // What a service manager opened takes the place of the configuration's addresses.
+    let activated = listening.iter().flat_map(|(_, owners)| owners).any(Owner::is_service_manager);
+    for address in config.listen.iter().filter(|_| !activated) {
         let there = listening.iter().any(|(port, owners)| *port == address.port() && !owners.is_empty());
         if !there {
             let text = format!("pid {pid} does not listen on {address}, though \"listen\" has it");
-            report.warn(WHAT, text).mend("restart it: a change of \"listen\" counts from the next start on");
+            report.warn(WHAT, text).mend(format!("kill -s HUP {pid}, unless it was started with --listen"));
         }
     }
 }
@@ -112,8 +114,12 @@ mod tests {
             "WARN daemon pid 12 runs an executable that was replaced since",
             "→ kill -s USR2 12: it executes the new one and keeps the sessions",
             "WARN daemon pid 12 does not listen on 127.0.0.1:514, though \"listen\" has it",
-            "→ restart it: a change of \"listen\" counts from the next start on",
+            "→ kill -s HUP 12, unless it was started with --listen",
         ];
         assert_eq!(lines(&report), expected);
+        let mut report = Report::default();
+        let listening = [(513, vec![owner("rlogind", 12), owner("systemd", 1)]), (514, vec![])];
+        inspect(&mut report, &machine, &config, &listening, true);
+        assert_eq!(lines(&report), expected[..3]);
     }
 }
