@@ -84,7 +84,7 @@ impl Report {
     }
 
     /// One more finding.
-    pub fn add(&mut self, verdict: Verdict, what: &'static str, text: impl Into<String>) -> &mut Finding {
+    fn add(&mut self, verdict: Verdict, what: &'static str, text: impl Into<String>) -> &mut Finding {
         let at = self.findings.len();
         self.findings.push(Finding { verdict, what, text: text.into(), mend: None });
         &mut self.findings[at]

@@ -139,6 +139,9 @@ mod tests {
         assert_eq!(findings[0]["verdict"], "fail");
         assert_eq!(findings[0]["what"], "configuration");
         assert!(findings[0]["mend"].is_string() && findings.len() > 10, "{findings:?}");
+        let bad =
+            findings.iter().filter(|finding| finding["verdict"] == "warn" || finding["verdict"] == "fail");
+        assert!(bad.into_iter().all(|finding| finding["mend"].is_string()), "{findings:?}");
         let keys: Vec<&String> = findings[1].as_object().unwrap().keys().collect();
         assert_eq!(keys, ["mend", "text", "verdict", "what"]);
     }
