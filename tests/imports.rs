@@ -94,7 +94,7 @@ const RULES: [Rule; 12] = [
         but: &[],
         ours: Some(&["doctor", "audit", "check", "config", "host", "sys", "tcpmux", "trust"]),
         never: &[],
-        crates: Some(&["nix", "serde_json"]),
+        crates: None,
         text: "doctor looks with the eyes of check, trust and tcpmux, and knows no role",
     },
     Rule {
