@@ -6,6 +6,7 @@
 //! it. The peer's address that counts is the one the monitor asks the kernel for.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +24,9 @@ use crate::records::{self, Sitting};
 use crate::sys::channel::{Channel, Received};
 use crate::sys::memory_file;
 use crate::wire::tcpmux::Offer;
+
+/// The number of the format in which one relay hands its connections to the next.
+pub const RELAY_STATE: u16 = 1;
 
 /// Names one connection for as long as the daemon lives; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -474,6 +478,14 @@ impl Shared {
     /// Out of memory or descriptors.
     pub fn store(&self) -> io::Result<OwnedFd> {
         memory_file::write(&postcard::to_stdvec(self).map_err(io::Error::other)?)
+    }
+
+    /// Writes the settings into an empty memory file that somebody else has made.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn store_in(&self, file: OwnedFd) -> io::Result<()> {
+        io::Write::write_all(&mut File::from(file), &postcard::to_stdvec(self).map_err(io::Error::other)?)
     }
 
     /// Reads the settings back.

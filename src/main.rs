@@ -101,12 +101,12 @@ fn superserver_entry(file: &ConfigFile, config: &Config) -> io::Result<Entry> {
 /// Says to the daemon whether this version could take it over, with its arguments.
 fn rehearse(channel: Channel) -> io::Result<()> {
     let arguments = std::env::args_os().take(1).chain(std::env::args_os().skip(2));
-    let outcome = cli::read(arguments.collect()).map_err(|error| error.to_string()).and_then(|cli| {
+    monitor::rehearse(&channel, || {
+        let cli = cli::read(arguments.collect()).map_err(|error| error.to_string())?;
         let loaded = config::load_default_or(cli.serve.config.path());
-        let (config, _) = loaded.map_err(|error| error.to_string())?;
-        monitor::could_serve(&config).map_err(|error| error.to_string())
-    });
-    monitor::answer_rehearsal(&channel, outcome)
+        let (config, source) = loaded.map_err(|error| error.to_string())?;
+        Ok((config, source.to_string()))
+    })
 }
 
 /// The arguments with which another version of this program serves as this one does.
@@ -118,7 +118,15 @@ fn arguments(args: &Serve) -> Vec<OsString> {
 }
 
 fn serve(args: Serve) -> ExitCode {
-    let (mut config, source) = match config::load_default_or(args.config.path()) {
+    // A daemon that is taken over has found a configuration good already.
+    let loaded = monitor::rehearsed_config().map_or_else(
+        || {
+            let loaded = config::load_default_or(args.config.path());
+            loaded.map(|(config, source)| (config, source.to_string()))
+        },
+        Ok,
+    );
+    let (mut config, source) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error),
     };
@@ -129,7 +137,7 @@ fn serve(args: Serve) -> ExitCode {
     }
     let options = Options {
         config,
-        source: source.to_string(),
+        source,
         config_path: args.config.path().map(absolute),
         listen_is_fixed,
         stderr: args.stderr,

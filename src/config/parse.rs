@@ -119,7 +119,10 @@ fn listen(value: &Value<'_, '_>) -> Result<Vec<SocketAddr>, Error> {
         seen.push(address);
         Ok(())
     })?;
-    if seen.is_empty() { Err(value.error("an empty list: nothing to listen on")) } else { Ok(seen) }
+    if seen.is_empty() {
+        return Err(value.error("an empty list: nothing to listen on"));
+    }
+    at_most(MOST_ADDRESSES, seen, value)
 }
 
 fn networks(value: &Value<'_, '_>) -> Result<Vec<IpNet>, Error> {
@@ -129,6 +132,9 @@ fn networks(value: &Value<'_, '_>) -> Result<Vec<IpNet>, Error> {
 fn client_networks(value: &Value<'_, '_>) -> Result<Vec<IpNet>, Error> {
     at_most(MOST_NETWORKS, networks(value)?, value)
 }
+
+/// Addresses in `listen`, and as many in `tcpmux.listen`: one message has to carry all listeners.
+const MOST_ADDRESSES: usize = 32;
 
 fn at_most<T>(most: usize, list: Vec<T>, value: &Value<'_, '_>) -> Result<Vec<T>, Error> {
     if list.len() > most {

@@ -10,6 +10,8 @@ impl Monitor {
             return;
         }
         service::stopping(cause);
+        // Another image would not know that it has to end.
+        drop(self.end_rehearsal());
         self.leave(cause, now);
         for id in self.ids() {
             self.tell_session(id, Some(&ToSession::HangUp), now);

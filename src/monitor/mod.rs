@@ -51,7 +51,7 @@ use steps::Step;
 use succession::{Estate, Handing, RelayProcess};
 use upgrade::Upgrade;
 use upgrade::state::MonitorState;
-pub use upgrade::{REHEARSAL_ROLE, answer_rehearsal, could_serve};
+pub use upgrade::{REHEARSAL_ROLE, rehearse, rehearsed_config};
 
 /// The argument that starts our image as the relay.
 pub const RELAY_ROLE: &str = "--role=relay";
@@ -94,15 +94,13 @@ pub struct Options {
 /// # Errors
 /// What keeps it from serving, in words for the administrator.
 pub fn run(mut options: Options) -> Result<(), Error> {
-    let inherited = upgrade::inherited()?;
-    let (account, scratch, mut warnings) = prepare(&mut options.config)?;
+    let (inherited, mut warnings) = (upgrade::inherited()?, Vec::new());
     let mut monitor = match inherited {
         Some(state) => {
-            let log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
-            take_over(options, account, scratch, log, state)
-                .inspect_err(|error| complain(&error.to_string()))?
+            take_over(options, state, &mut warnings).inspect_err(|error| complain(&error.to_string()))?
         }
         None => {
+            let (account, scratch) = prepare(&mut options.config, &mut warnings)?;
             let (listeners, activated) = listeners(&options, &mut warnings)?;
             let pid_file = match &options.daemon {
                 Some(path) => startup::detach(path.as_deref())?,
@@ -148,15 +146,28 @@ fn listeners(options: &Options, warnings: &mut Vec<String>) -> Result<(Vec<Liste
 
 /// Goes on for the image that this process had before.
 fn take_over(
-    options: Options,
-    account: Account,
-    scratch: PathBuf,
-    log: Log,
+    mut options: Options,
     mut state: MonitorState,
+    warnings: &mut Vec<String>,
 ) -> Result<Monitor, Error> {
     let now = Instant::now();
     let failed = |error: io::Error| Error(format!("cannot take over: {error}"));
-    let mut parts = RelayParts::new(account, scratch, upgrade::listeners(&mut state).map_err(failed)?);
+    let (account, scratch) = begin_process(&mut options.config, warnings)?;
+    // The rehearsal has looked at it; if it is gone since, the one before does as well.
+    let scratch = scratch.unwrap_or_else(|error| {
+        warnings.push(error.to_string());
+        std::mem::take(&mut state.scratch)
+    });
+    let log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
+    let mut listeners = upgrade::listeners(&mut state).map_err(failed)?;
+    if !state.activated && !state.draining {
+        // The configuration may ask for others than the image before had.
+        match startup::listen(&options.config, &listeners) {
+            Ok(asked_for) => listeners = asked_for,
+            Err(error) => warnings.push(format!("the listeners stay as they were: {error}")),
+        }
+    }
+    let mut parts = RelayParts::new(account, scratch, listeners);
     parts.ports.extend(std::mem::take(&mut state.ports));
     let mut monitor = Monitor::begin(options, parts, log, None).map_err(failed)?;
     monitor.activated = state.activated;
@@ -175,7 +186,8 @@ fn take_over(
 /// What keeps it from serving; the log has it, too.
 pub fn run_inetd(mut options: Options, client: OwnedFd, greeting: Greeting) -> Result<(), Error> {
     let mut log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
-    let outcome = prepare(&mut options.config).and_then(|(account, scratch, warnings)| {
+    let mut warnings = Vec::new();
+    let outcome = prepare(&mut options.config, &mut warnings).and_then(|(account, scratch)| {
         let now = Instant::now();
         warn(&mut log, warnings, now);
         let local = socket::local_address(client.as_fd()).map_err(|error| Error(error.to_string()))?;
@@ -208,14 +220,22 @@ pub fn complain(text: &str) {
 }
 
 /// What both ways to serve need, and what the log is to be warned of.
-fn prepare(config: &mut Config) -> Result<(Account, PathBuf, Vec<String>), Error> {
+fn prepare(config: &mut Config, warnings: &mut Vec<String>) -> Result<(Account, PathBuf), Error> {
+    let (account, scratch) = begin_process(config, warnings)?;
+    Ok((account, scratch?))
+}
+
+/// The same, where the run-time directory may be missing.
+fn begin_process(
+    config: &mut Config,
+    warnings: &mut Vec<String>,
+) -> Result<(Account, Result<PathBuf, Error>), Error> {
     if !Uid::effective().is_root() {
         return Err(Error("only root can serve logins".to_owned()));
     }
     process::close_on_exec_all();
     process::default_child_signal();
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    let mut warnings = Vec::new();
     let (service, warning) = pam_service(&config.login.pam_service)?;
     config.login.pam_service = service;
     warnings.extend(warning);
@@ -224,8 +244,7 @@ fn prepare(config: &mut Config) -> Result<(Account, PathBuf, Vec<String>), Error
     if !sandbox::FILTERED {
         warnings.push("the relay's system calls are not filtered on this architecture".to_owned());
     }
-    let scratch = startup::run_directory(config)?;
-    Ok((account, scratch, warnings))
+    Ok((account, startup::run_directory(config)))
 }
 
 fn warn(log: &mut Log, warnings: Vec<String>, now: Instant) {

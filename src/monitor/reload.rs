@@ -18,7 +18,7 @@ impl Monitor {
     /// with every connection.
     pub(super) fn reload(&mut self, now: Instant) {
         service::reloading();
-        self.announce = true;
+        let announced = std::mem::replace(&mut self.announce, true);
         match self.read_again() {
             Ok(prepared) => {
                 self.put_in_force(prepared, now);
@@ -28,8 +28,11 @@ impl Monitor {
             }
             Err(error) => {
                 self.log.write(&Event::ConfigRefused { path: self.source.clone(), error }, now);
-                self.announce = false;
-                service::ready(&self.parts.listeners);
+                // Unless it has yet to be told for the first time.
+                self.announce = announced;
+                if !announced {
+                    self.tell_service_manager();
+                }
             }
         }
     }
@@ -46,8 +49,15 @@ impl Monitor {
         let (service, warning) = pam_service(&config.login.pam_service).map_err(|error| error.to_string())?;
         config.login.pam_service = service;
         warnings.extend(warning);
-        let (account, warning) = startup::relay_account(&config.user).map_err(|error| error.to_string())?;
-        warnings.extend(warning);
+        let account = if config.user == self.config.user {
+            // Not asked for again: a directory server that is away would hold everybody up.
+            self.parts.account.clone()
+        } else {
+            let (account, warning) =
+                startup::relay_account(&config.user).map_err(|error| error.to_string())?;
+            warnings.extend(warning);
+            account
+        };
         if config.control != self.config.control {
             warnings.push("a change of control counts from the next start on".to_owned());
             config.control.clone_from(&self.config.control);

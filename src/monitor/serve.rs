@@ -120,7 +120,13 @@ impl Monitor {
             return Some(Duration::ZERO);
         }
         let sessions = self.sessions.values().filter_map(|session| session.deadline);
-        let others = [self.log.retry_at(), self.succession_due(), self.rehearsal_due(), self.farewell_due()];
+        let others = [
+            self.log.retry_at(),
+            self.look_again_at,
+            self.succession_due(),
+            self.rehearsal_due(),
+            self.farewell_due(),
+        ];
         let next = sessions.chain(others.into_iter().flatten()).min()?;
         // One more millisecond: poll rounds down, and would find nothing due.
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))

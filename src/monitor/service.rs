@@ -7,6 +7,7 @@ use sd_notify::NotifyState;
 use super::{Error, Listener};
 use crate::audit::event::Via;
 use crate::sys::activation;
+use crate::sys::channel::MAX_DESCRIPTORS;
 
 /// The name of the sockets that serve TCPMUX. All others serve rlogin.
 const TCPMUX: &str = "tcpmux";
@@ -16,6 +17,9 @@ const TCPMUX: &str = "tcpmux";
 pub(super) fn listeners() -> Result<Vec<Listener>, Error> {
     let sockets = activation::take()
         .map_err(|error| Error(format!("cannot take the sockets of the service manager: {error}")))?;
+    if sockets.len() > MAX_DESCRIPTORS {
+        return Err(Error(format!("more than {MAX_DESCRIPTORS} sockets of the service manager")));
+    }
     let listener = |activated: activation::Activated| {
         let via = if activated.name == TCPMUX { Via::Tcpmux } else { Via::Rlogin };
         Listener { socket: activated.socket, via, address: activated.address }

@@ -1,5 +1,6 @@
 //! What a new relay is told before it serves: every connection that lives, and the doors.
 
+use super::relay_side::is_leaving;
 use super::session::Stage;
 use super::succession::READY_TIME;
 use super::*;
@@ -48,12 +49,24 @@ impl Monitor {
                     }
                     return self.steps.push_front(step);
                 }
-                // It is leaving; its process descriptor brings the rest about.
-                Err(_) => return self.steps.clear(),
+                // Its process descriptor brings the rest about.
+                Err(error) if is_leaving(&error) => return self.steps.clear(),
+                Err(_) => {
+                    self.steps.push_front(step);
+                    return self.look_again(now);
+                }
             }
             if self.steps.is_empty() {
                 self.serving(now);
             }
+        }
+    }
+
+    /// Tells the service manager how things are.
+    pub(super) fn tell_service_manager(&self) {
+        match &self.leaving {
+            None => service::ready(&self.parts.listeners),
+            Some(_) => service::draining(self.sessions.len()),
         }
     }
 

@@ -172,7 +172,11 @@ impl Monitor {
             // When it has gone the next one takes over, without what it knew.
             Err(error) if relay_side::is_leaving(&error) => {}
             Err(error) => {
-                self.warn(format!("the relay cannot be replaced: {error}"), now);
+                if self.upgrade_is_due() {
+                    self.no_upgrade(&format!("the relay cannot hand over: {error}"), now);
+                } else {
+                    self.warn(format!("the relay cannot be replaced: {error}"), now);
+                }
                 self.give_up_next(now);
             }
         }
@@ -235,7 +239,7 @@ impl Monitor {
     /// A new relay knows all it has to.
     pub(super) fn serving(&mut self, now: Instant) {
         if std::mem::take(&mut self.announce) {
-            service::ready(&self.parts.listeners);
+            self.tell_service_manager();
         }
         if self.upgrade_is_due() {
             self.begin_upgrade(now);
@@ -258,10 +262,7 @@ impl Monitor {
 
     /// There is no next relay: the old one, if there is one, goes on.
     fn give_up_next(&mut self, now: Instant) {
-        if let Some(next) = self.next.take() {
-            let registry = self.poll.registry();
-            let _ = registry.deregister(&mut SourceFd(&next.link.as_raw_fd()));
-            let _ = registry.deregister(&mut SourceFd(&next.process.as_raw_fd()));
+        if let Some(next) = self.take_next() {
             next.process.end();
         }
         if self.relay.is_some() {
@@ -269,18 +270,32 @@ impl Monitor {
         }
     }
 
+    /// Takes the next relay out of the loop's sight.
+    pub(super) fn take_next(&mut self) -> Option<RelayProcess> {
+        let next = self.next.take()?;
+        let registry = self.poll.registry();
+        let _ = registry.deregister(&mut SourceFd(&next.link.as_raw_fd()));
+        let _ = registry.deregister(&mut SourceFd(&next.process.as_raw_fd()));
+        Some(next)
+    }
+
     /// A relay that was starting has ended.
     pub(super) fn bury_next(&mut self, now: Instant) {
         let Some(next) = &self.next else { return };
         let Ok(Some(end)) = next.process.try_wait() else { return };
-        self.give_up_next(now);
+        // Its number may belong to another process by now: no signal any more.
+        drop(self.take_next());
         if self.relay.is_some() {
             self.warn(format!("a new relay ended ({end:?}) before it was ready; the old one goes on"), now);
-        } else {
-            self.warn(format!("a relay ended ({end:?}) before it was ready"), now);
-            self.failures += 1;
-            self.restart_relay(now);
+            return self.serving(now);
         }
+        self.warn(format!("a relay ended ({end:?}) before it was ready"), now);
+        self.failures += 1;
+        if self.only_connection && self.sessions.is_empty() {
+            // Its superserver may start us again; strangers must not pile us up.
+            return self.leave("no relay could be started", now);
+        }
+        self.restart_relay(now);
     }
 
     /// The relay has ended by itself. Its sessions live on with the next one.
@@ -346,9 +361,11 @@ impl Monitor {
     /// Has a relay started, at once or behind a pause.
     pub(super) fn restart_relay(&mut self, now: Instant) {
         let pause = self.pause();
-        if !pause.is_zero() {
-            self.relay_again = Some(now + pause);
-        } else if let Err(error) = self.start_relay(now) {
+        if pause.is_zero() { self.try_to_start_relay(now) } else { self.relay_again = Some(now + pause) }
+    }
+
+    fn try_to_start_relay(&mut self, now: Instant) {
+        if let Err(error) = self.start_relay(now) {
             self.failures += 1;
             self.warn(format!("no relay can be started: {error}; trying again"), now);
             self.relay_again = Some(now + self.pause().max(FIRST_PAUSE));
@@ -375,11 +392,7 @@ impl Monitor {
     pub(super) fn expire_succession(&mut self, now: Instant) {
         if self.relay_again.is_some_and(|time| time <= now) {
             self.relay_again = None;
-            if let Err(error) = self.start_relay(now) {
-                self.failures += 1;
-                self.warn(format!("no relay can be started: {error}; trying again"), now);
-                self.relay_again = Some(now + self.pause().max(FIRST_PAUSE));
-            }
+            self.try_to_start_relay(now);
         }
         if let Some(next) = &self.next
             && !next.ready

@@ -13,18 +13,22 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use super::session::Stage;
 use super::*;
+use crate::config::Source;
+use crate::host;
 use crate::ipc::SessionLink;
 use crate::sys::channel::Received;
 use crate::sys::memory_file;
-use crate::sys::process::End;
+use crate::sys::process::{End, Image};
 use state::{EndState, MonitorState, SessionState, StageState};
 
 pub(super) mod state;
 
 /// The argument that starts an image only to ask whether it could take over.
 pub const REHEARSAL_ROLE: &str = "--role=rehearsal";
-/// The variable with the number of the state's descriptor.
+/// The variables with the numbers of two descriptors: the state, and the configuration that
+/// the rehearsal has read.
 const STATE_VARIABLE: &str = "RLOGIND_STATE";
+const CONFIG_VARIABLE: &str = "RLOGIND_CONFIG";
 /// What the service manager said to the first image only, sd_listen_fds(3).
 const FIRST_ONLY: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 /// What an image says that can take over, and the format's number behind it.
@@ -44,9 +48,17 @@ enum Rehearsed {
     /// Nobody has asked.
     No,
     /// The executable is asked.
-    Asked { process: Process, channel: Channel, until: Instant },
+    Asked { process: Process, channel: Channel, successor: Successor, until: Instant },
     /// It can, and does as soon as the relay has handed back.
-    Yes,
+    Yes(Successor),
+}
+
+/// What takes over.
+#[derive(Debug)]
+pub(super) struct Successor {
+    image: Image,
+    /// The configuration it has read, in its own words: reading it again could fail.
+    config: OwnedFd,
 }
 
 impl Upgrade {
@@ -63,23 +75,30 @@ impl Monitor {
         if !matches!(self.upgrade.stage, Rehearsed::No) {
             return self.warn("an upgrade is on its way already".to_owned(), now);
         }
-        let mut arguments = vec![OsString::from(REHEARSAL_ROLE)];
-        arguments.extend(self.arguments.iter().cloned());
-        let started = Channel::pair().and_then(|(ours, theirs)| {
-            ours.set_nonblocking()?;
-            let process = Process::start_image(&self.upgrade.executable, &arguments, theirs)?;
-            let registry = self.poll.registry();
-            let token = Watched::Rehearsal.token();
-            registry.register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE)?;
-            Ok((process, ours))
-        });
-        match started {
-            Ok((process, channel)) => {
-                let until = now + REHEARSAL_TIME;
-                self.upgrade.stage = Rehearsed::Asked { process, channel, until };
-            }
+        match self.start_rehearsal(now) {
+            Ok(asked) => self.upgrade.stage = asked,
             Err(error) => self.no_upgrade(&format!("it cannot be started: {error}"), now),
         }
+    }
+
+    fn start_rehearsal(&self, now: Instant) -> io::Result<Rehearsed> {
+        let mut arguments = vec![OsString::from(REHEARSAL_ROLE)];
+        arguments.extend(self.arguments.iter().cloned());
+        let (ours, theirs) = Channel::pair()?;
+        ours.set_nonblocking()?;
+        let image = Image::find(&self.upgrade.executable)?;
+        let config = memory_file::create()?;
+        // Where the configuration came from, and where to put it.
+        ours.send(self.source.as_bytes(), &[config.as_fd()])?;
+        let process = Process::start_image(&image, &arguments, theirs)?;
+        let registry = self.poll.registry();
+        let token = Watched::Rehearsal.token();
+        if let Err(error) = registry.register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE) {
+            process.end();
+            return Err(error);
+        }
+        let (successor, until) = (Successor { image, config }, now + REHEARSAL_TIME);
+        Ok(Rehearsed::Asked { process, channel: ours, successor, until })
     }
 
     /// What the executable says.
@@ -91,27 +110,31 @@ impl Monitor {
             Ok(Received::Closed) => "it does not know of taking over".to_owned(),
             Err(error) => format!("it cannot be asked: {error}"),
         };
-        self.end_rehearsal();
-        match answer.strip_prefix(ACCEPTS) {
-            Some(version) if version == state::VERSION.to_string() => {
-                self.upgrade.stage = Rehearsed::Yes;
+        let successor = self.end_rehearsal();
+        match (answer.strip_prefix(ACCEPTS), successor) {
+            (Some(formats), Some(successor)) if formats == state::formats() => {
+                self.upgrade.stage = Rehearsed::Yes(successor);
                 self.begin_upgrade(now);
             }
-            Some(_) => self.no_upgrade("it does not read the state of this version", now),
-            None => self.no_upgrade(&answer, now),
+            (Some(_), _) => self.no_upgrade("it does not read the state of this version", now),
+            (None, _) => self.no_upgrade(&answer, now),
         }
     }
 
-    fn end_rehearsal(&mut self) {
-        if let Rehearsed::Asked { process, channel, .. } =
-            std::mem::replace(&mut self.upgrade.stage, Rehearsed::No)
-        {
-            let _ = self.poll.registry().deregister(&mut SourceFd(&channel.as_raw_fd()));
-            process.end();
+    /// Nobody is asked any more; returns who was.
+    pub(super) fn end_rehearsal(&mut self) -> Option<Successor> {
+        match std::mem::replace(&mut self.upgrade.stage, Rehearsed::No) {
+            Rehearsed::No => None,
+            Rehearsed::Yes(successor) => Some(successor),
+            Rehearsed::Asked { process, channel, successor, .. } => {
+                let _ = self.poll.registry().deregister(&mut SourceFd(&channel.as_raw_fd()));
+                process.end();
+                Some(successor)
+            }
         }
     }
 
-    fn no_upgrade(&mut self, why: &str, now: Instant) {
+    pub(super) fn no_upgrade(&mut self, why: &str, now: Instant) {
         self.upgrade.stage = Rehearsed::No;
         let path = self.upgrade.executable.display();
         self.warn(format!("no upgrade to {path}, nothing changed: {why}"), now);
@@ -120,7 +143,7 @@ impl Monitor {
     pub(super) fn rehearsal_due(&self) -> Option<Instant> {
         match &self.upgrade.stage {
             Rehearsed::Asked { until, .. } => Some(*until),
-            Rehearsed::No | Rehearsed::Yes => None,
+            Rehearsed::No | Rehearsed::Yes(_) => None,
         }
     }
 
@@ -133,7 +156,7 @@ impl Monitor {
 
     /// Whether the other executable takes over when no relay is in the way.
     pub(super) fn upgrade_is_due(&self) -> bool {
-        matches!(self.upgrade.stage, Rehearsed::Yes)
+        matches!(self.upgrade.stage, Rehearsed::Yes(_))
     }
 
     /// Has the relay hand back, unless it is just beginning or doing so.
@@ -149,17 +172,26 @@ impl Monitor {
 
     /// Has the executable on disk take this process over. Returns only if that fails.
     pub(super) fn execute_successor(&mut self, now: Instant) {
-        if let Some(next) = self.next.take() {
+        let Some(successor) = self.end_rehearsal() else { return self.restart_relay(now) };
+        if let Some(next) = self.take_next() {
             next.process.end();
         }
         self.log.finish(LOG_PATIENCE / 4);
-        let failed = self.write_down(now).and_then(|state| {
-            let number = state.as_raw_fd().to_string();
-            let image = &self.upgrade.executable;
-            Err::<(), _>(process::execute(image, &self.arguments, &FIRST_ONLY, (STATE_VARIABLE, &number)))
+        let kept = self.write_down(now).and_then(|state| {
+            process::keep_on_exec(successor.config.as_fd())?;
+            Ok(state)
         });
+        let why = match kept {
+            Ok(state) => {
+                let [state_number, config_number] =
+                    [&state, &successor.config].map(|file| file.as_raw_fd().to_string());
+                let with = [(STATE_VARIABLE, state_number), (CONFIG_VARIABLE, config_number)];
+                let error = process::execute(&successor.image, &self.arguments, &FIRST_ONLY, &with);
+                format!("it cannot be executed: {error}")
+            }
+            Err(error) => format!("the state cannot be written down: {error}"),
+        };
         process::close_on_exec_all();
-        let why = failed.err().map_or_else(String::new, |error| format!("it cannot be executed: {error}"));
         self.no_upgrade(&why, now);
         self.restart_relay(now);
     }
@@ -209,6 +241,7 @@ impl Monitor {
         let state = MonitorState {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             executable: self.upgrade.executable.clone(),
+            scratch: self.parts.scratch.clone(),
             pid_file: self.pid_file.as_ref().map(|file| file.path().to_owned()),
             descriptors: (self.descriptors.soft, self.descriptors.hard),
             activated: self.activated,
@@ -317,23 +350,47 @@ pub(super) fn listeners(state: &mut MonitorState) -> io::Result<Vec<Listener>> {
     .collect()
 }
 
-/// Answers whether this image could take over, to the one that asks.
+/// The configuration that the rehearsal of this image has read, and where it was read from, if this is the image
+/// that takes over.
+#[must_use]
+pub fn rehearsed_config() -> Option<(Config, String)> {
+    let number: RawFd = std::env::var_os(CONFIG_VARIABLE)?.to_str()?.parse().ok()?;
+    let Shared { config, source } = Shared::load(process::inherited_descriptor(number).ok()?).ok()?;
+    Some((config, source))
+}
+
+/// Answers the daemon that asks whether this image could take over. `read` reads the configuration, and says where
+/// it was read from.
 ///
 /// # Errors
 /// When nobody asks.
-pub fn answer_rehearsal(channel: &Channel, outcome: Result<(), String>) -> io::Result<()> {
+pub fn rehearse(
+    channel: &Channel,
+    read: impl FnOnce() -> Result<(Config, String), String>,
+) -> io::Result<()> {
+    let Received::Message(source, files) = channel.receive()? else {
+        return Err(io::Error::other("nobody asks"));
+    };
+    let outcome = read().and_then(|(config, from)| {
+        if from == Source::BuiltIn.to_string() && source != from.as_bytes() {
+            // Its rules would silently be gone.
+            return Err("the configuration file is not there any more".to_owned());
+        }
+        could_serve(&config).map_err(|error| error.to_string())?;
+        let file = files.into_iter().next().ok_or("no file for the configuration")?;
+        Shared { config, source: from }.store_in(file).map_err(|error| error.to_string())
+    });
     let text = match outcome {
-        Ok(()) => format!("{ACCEPTS}{}", state::VERSION),
+        Ok(()) => format!("{ACCEPTS}{}", state::formats()),
         Err(why) => why,
     };
     channel.send(text.as_bytes(), &[])
 }
 
 /// Whether a configuration could be served, without anything being changed.
-///
-/// # Errors
-/// What is in the way.
-pub fn could_serve(config: &Config) -> Result<(), Error> {
+fn could_serve(config: &Config) -> Result<(), Error> {
     pam_service(&config.login.pam_service)?;
-    startup::relay_account(&config.user).map(|_| ())
+    startup::relay_account(&config.user)?;
+    host::run_directory(&config.control)?;
+    Ok(())
 }

@@ -277,9 +277,9 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         }
     }
 
-    /// Whether there is a session or one is being made.
-    pub fn has_session(&self) -> bool {
-        matches!(self.phase, Phase::Opening(..) | Phase::Live(_))
+    /// Whether nobody was asked for a session yet.
+    pub fn is_beginning(&self) -> bool {
+        matches!(self.phase, Phase::Request(..) | Phase::Handshake(..))
     }
 
     /// Does what can be done now, within bounds.

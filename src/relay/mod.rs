@@ -50,9 +50,6 @@ use orders::{Hearing, ask_for_session, report_closed};
 use state::EntryState;
 use turns::{Standing, Turns};
 
-/// How much the relay is preferred to what the users run.
-const NICE: i32 = -5;
-
 /// Runs the relay until the monitor ends it.
 ///
 /// # Errors
@@ -62,8 +59,6 @@ pub fn run(channel: Channel) -> io::Result<()> {
     // The signals that end the monitor stay blocked, as inherited: a ^C at its
     // terminal must not take the relay before the sessions are closed.
     process::raise_descriptor_limit()?;
-    // All sessions share this one process: among programs that flood it would get the share of one.
-    process::prefer(NICE);
     let mut link = RelayEnd::new(channel);
     let Incoming::Message(ToRelay::Setup(setup), _) = link.receive()? else {
         return Err(io::Error::other("no set-up from the monitor"));

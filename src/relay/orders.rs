@@ -156,7 +156,8 @@ impl Relay {
     fn stop(&mut self) -> io::Result<()> {
         self.close_doors();
         self.leaving = true;
-        let waiting = self.connections.iter().filter(|(_, entry)| !entry.connection.has_session());
+        // One that is closing has its last words under way, and ends soon.
+        let waiting = self.connections.iter().filter(|(_, entry)| entry.connection.is_beginning());
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.forget(id, CloseCause::Ended)?;
         }

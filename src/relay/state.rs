@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::ipc::ConnectionId;
+use crate::ipc::{ConnectionId, RELAY_STATE};
 use crate::wire::{urgent, window};
 
 /// The format's number, which comes first.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = RELAY_STATE;
 /// The longest state that is read, in bytes: far more than any number of connections
 /// with full queues.
 const MAX_LENGTH: u64 = 1 << 30;

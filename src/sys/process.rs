@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::errno::Errno;
@@ -51,14 +52,18 @@ impl Process {
     /// # Errors
     /// Out of processes, descriptors or memory.
     pub fn start_role(role: &str, channel: Channel) -> io::Result<Process> {
-        Process::start_image(Path::new(OWN_IMAGE), &[role.into()], channel)
+        Process::start(Path::new(OWN_IMAGE), &[role.into()], channel)
     }
 
     /// Starts an executable as [`Process::start_role`] starts ours.
     ///
     /// # Errors
     /// There is none, or as there.
-    pub fn start_image(image: &Path, arguments: &[OsString], channel: Channel) -> io::Result<Process> {
+    pub fn start_image(image: &Image, arguments: &[OsString], channel: Channel) -> io::Result<Process> {
+        Process::start(&image.path(), arguments, channel)
+    }
+
+    fn start(image: &Path, arguments: &[OsString], channel: Channel) -> io::Result<Process> {
         let child = Command::new(image)
             .arg0("rlogind")
             .args(arguments)
@@ -273,19 +278,44 @@ pub fn inherited_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// An executable that was found once: whatever becomes of its file's name, this one is meant.
+#[derive(Debug)]
+pub struct Image(OwnedFd);
+
+impl Image {
+    /// Finds an executable by its path.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn find(path: &Path) -> io::Result<Image> {
+        let file = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
+        Ok(Image(file.into()))
+    }
+
+    /// A path to it for this process and a child of it.
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
 /// Executes another image in this process, with the environment it has but for those
 /// `without`, and `with` in addition. Returns only if that fails.
 ///
 /// Signals stay blocked: one that comes meanwhile waits for the new image.
 #[must_use]
-pub fn execute(image: &Path, arguments: &[OsString], without: &[&str], with: (&str, &str)) -> io::Error {
+pub fn execute(
+    image: &Image,
+    arguments: &[OsString],
+    without: &[&str],
+    with: &[(&str, String)],
+) -> io::Error {
     let run = || -> io::Result<()> {
-        let image = CString::new(image.as_os_str().as_bytes())?;
+        let image = CString::new(image.path().as_os_str().as_bytes())?;
         let arguments = std::iter::once(OsStr::new("rlogind")).chain(arguments.iter().map(AsRef::as_ref));
         let arguments: Result<Vec<_>, _> = arguments.map(|word| CString::new(word.as_bytes())).collect();
-        let kept = std::env::vars_os()
-            .filter(|(name, _)| name.to_str().is_none_or(|name| name != with.0 && !without.contains(&name)));
-        let all = kept.chain([(with.0.into(), with.1.into())]);
+        let is_set = |name: &str| without.contains(&name) || with.iter().any(|(set, _)| *set == name);
+        let kept = std::env::vars_os().filter(|(name, _)| name.to_str().is_none_or(|name| !is_set(name)));
+        let all = kept.chain(with.iter().map(|(name, value)| (name.into(), value.into())));
         let environment: Result<Vec<_>, _> = all
             .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()))
             .collect();
@@ -354,13 +384,6 @@ pub fn raise_descriptor_limit() -> io::Result<DescriptorLimit> {
     // Best effort: with the lower limit fewer sessions fit.
     let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     Ok(DescriptorLimit { soft, hard })
-}
-
-/// Has the kernel prefer this process to most others when both want the processor, setpriority(2).
-/// Without the privilege nothing changes.
-pub fn prefer(nice: i32) {
-    // SAFETY: three integers; 0 stands for the calling process.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 /// Sets the limit on open descriptors.

@@ -15,17 +15,24 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::event::{SessionEnd, Via};
-use crate::ipc::ConnectionId;
+use crate::ipc::{ConnectionId, RELAY_STATE};
 use crate::sys::process::End;
 
 /// The format's number, which comes first.
 pub(in crate::monitor) const VERSION: u16 = 1;
+
+/// What a successor has to read: this table, and what relays hand over.
+pub(in crate::monitor) fn formats() -> String {
+    format!("{VERSION}.{RELAY_STATE}")
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::monitor) struct MonitorState {
     /// The version of the program that left it.
     pub(in crate::monitor) version: String,
     pub(in crate::monitor) executable: PathBuf,
+    /// Where relays make their empty roots.
+    pub(in crate::monitor) scratch: PathBuf,
     pub(in crate::monitor) pid_file: Option<PathBuf>,
     /// The limit on descriptors that the daemon was started with: soft and hard.
     pub(in crate::monitor) descriptors: (u64, u64),
@@ -134,6 +141,7 @@ mod tests {
         let state = MonitorState {
             version: "0.1.0".to_owned(),
             executable: "/usr/sbin/rlogind".into(),
+            scratch: "/run/rlogind".into(),
             pid_file: Some("/run/rlogind.pid".into()),
             descriptors: (1024, 20_000),
             activated: false,
