@@ -51,7 +51,7 @@ impl Monitor {
         warnings.extend(warning);
         let account = if config.user == self.config.user {
             // Not asked for again: a directory server that is away would hold everybody up.
-            self.parts.account.clone()
+            self.parts.account
         } else {
             let (account, warning) =
                 startup::relay_account(&config.user).map_err(|error| error.to_string())?;
