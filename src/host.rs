@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::unistd::User;
+use nix::unistd::{Group, User};
 
 /// The account that stands in for one the relay cannot have.
 const FALLBACK_ACCOUNT: &str = "nobody";
@@ -168,6 +168,21 @@ pub fn run_directory(control: &Path) -> Result<RunDirectory, HostError> {
         Err(error) => error,
     };
     Err(HostError::RunDirectory { path, error: trouble })
+}
+
+/// The id of the group that may use the control socket.
+///
+/// # Errors
+/// Why it may not, in words: then only root may.
+pub fn control_group(name: &str) -> Result<u32, String> {
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err(format!("no group {name}; only root may use the control socket")),
+        Err(errno) => Err(format!(
+            "cannot look up the group {name}: {}; only root may use the control socket",
+            errno.desc()
+        )),
+    }
 }
 
 /// Whether no IPv4 address among `addresses` has this one's port, so that an IPv6

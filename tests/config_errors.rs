@@ -69,7 +69,12 @@ fn wrong_types() {
             "3: listen: expected an address in a string, found an integer",
         ),
         ("user = 1", "1: user: expected a string, found an integer"),
-        ("control = true", "1: control: expected a string, found a boolean"),
+        ("control = true", "1: control: expected a table, found a boolean"),
+        ("[control]\nsocket = 1", "2: control.socket: expected a string, found an integer"),
+        (
+            "[control]\ngroup = \"a b\"",
+            r#"2: control.group: "a b" is not a name: it has ':', '/' or white space"#,
+        ),
         ("allow = \"0.0.0.0/0\"", "1: allow: expected an array of networks, found a string"),
         ("deny = [1]", "1: deny: expected a network in a string, found an integer"),
         ("trust = true", "1: trust: expected a table, found a boolean"),

@@ -68,7 +68,8 @@ fn another(key: &str, value: &Value) -> Value {
         ("listen", _) => Value::Array(vec!["127.0.0.1:5130".into()]),
         ("allow" | "deny" | "files_from", _) => Value::Array(vec!["192.0.2.0/24".into()]),
         ("user", _) => "daemon".into(),
-        ("control" | "banner", _) => "/somewhere/else".into(),
+        ("socket" | "banner", _) => "/somewhere/else".into(),
+        ("group", _) => "adm".into(),
         ("pam_service", _) => "sshd".into(),
         ("root", _) => "password".into(),
         ("unreserved_port", _) => "refuse".into(),
@@ -109,7 +110,7 @@ fn every_key_of_the_shipped_file_counts() {
 #[test]
 fn an_empty_file_and_a_file_of_empty_tables_are_the_defaults() {
     assert_eq!(parse(""), Config::default());
-    assert_eq!(parse("[trust]\n[login]\n[limits]\n[tcpmux]\n[audit]\n"), Config::default());
+    assert_eq!(parse("[control]\n[trust]\n[login]\n[limits]\n[tcpmux]\n[audit]\n"), Config::default());
 }
 
 #[test]

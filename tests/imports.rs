@@ -24,7 +24,7 @@ struct Rule {
     text: &'static str,
 }
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     Rule {
         of: &["wire/"],
         but: &[],
@@ -96,6 +96,14 @@ const RULES: [Rule; 12] = [
         never: &[],
         crates: None,
         text: "doctor looks with the eyes of check, trust and tcpmux, and knows no role",
+    },
+    Rule {
+        of: &["control/"],
+        but: &[],
+        ours: Some(&["control", "audit", "config", "sys"]),
+        never: &[],
+        crates: None,
+        text: "the administrator's commands know config, sys and how the log shows text, and no role",
     },
     Rule {
         of: &["monitor/"],

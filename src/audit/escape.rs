@@ -74,8 +74,13 @@ fn escaped(value: &str, limit: usize, harmless: impl Fn(char) -> bool) -> String
 
 /// Whether the character can stand in an audit line as it is.
 fn is_harmless(c: char) -> bool {
+    !matches!(c, '"' | '\\') && is_visible(c)
+}
+
+/// Whether a terminal shows the character, and does nothing else with it.
+#[must_use]
+pub fn is_visible(c: char) -> bool {
     match c {
-        '"' | '\\' => false,
         ' '..='~' => true,
         // Letters and symbols by Unicode's classes, but drawn as nothing.
         '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' => false,

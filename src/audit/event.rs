@@ -46,6 +46,15 @@ pub enum Event {
         /// What is wrong with it, with line and key.
         error: String,
     },
+    /// An administrator's command that changes something.
+    Control {
+        /// Who asked: the user id of the command's process, by the kernel's word.
+        uid: u32,
+        /// That process.
+        pid: u32,
+        /// What for; may hold what was sent, so the formatter escapes it.
+        command: String,
+    },
     /// Something is not as configured or not as it should be, and what was done about it.
     Warning {
         /// The whole sentence.
@@ -118,6 +127,18 @@ pub enum Via {
     Tcpmux,
     /// Standard input, from a superserver.
     Inetd,
+}
+
+impl Via {
+    /// Its name in the log and in what commands print.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Via::Rlogin => "rlogin",
+            Via::Tcpmux => "tcpmux",
+            Via::Inetd => "inetd",
+        }
+    }
 }
 
 /// What the session process reports of one login.

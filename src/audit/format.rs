@@ -64,6 +64,11 @@ pub fn line(event: &Event) -> Line {
             let sentence = format!("configuration {} refused, nothing changed: {}", Word(path), Text(error));
             Line::new(Severity::Error, sentence, "config-refused").field("path", path).field("error", error)
         }
+        Event::Control { uid, pid, command } => {
+            let sentence = format!("user {uid} (process {pid}) asked for: {}", Text(command));
+            let line = Line::new(Severity::Notice, sentence, "control").field("uid", uid).field("pid", pid);
+            line.field("command", command)
+        }
         Event::Warning { text } => Line::new(Severity::Warning, Text(text).to_string(), "warning"),
         Event::Connection { peer, via, count } => connection(*peer, *via, *count),
         Event::Refused { peer, reason, count } => refused(*peer, reason, *count),
@@ -171,14 +176,6 @@ fn address(peer: SocketAddr) -> IpAddr {
     peer.ip().to_canonical()
 }
 
-fn via_name(via: Via) -> &'static str {
-    match via {
-        Via::Rlogin => "rlogin",
-        Via::Tcpmux => "tcpmux",
-        Via::Inetd => "inetd",
-    }
-}
-
 fn started(version: &str, listen: &[SocketAddr]) -> Line {
     let mut sentence = format!("rlogind {} started", Word(version));
     if listen.is_empty() {
@@ -190,7 +187,7 @@ fn started(version: &str, listen: &[SocketAddr]) -> Line {
 }
 
 fn connection(peer: SocketAddr, via: Via, count: u32) -> Line {
-    let (via, from) = (via_name(via), address(peer));
+    let (via, from) = (via.name(), address(peer));
     let port = peer.port();
     let sentence = match count {
         0 | 1 => format!("{via} connection from {from} port {port}"),

@@ -11,4 +11,5 @@ mod stderr;
 pub mod syslog;
 mod thinning;
 
+pub use escape::is_visible;
 pub use event::Event;

@@ -109,6 +109,7 @@ fn kind(event: &Event) -> Option<(Kind, u32)> {
         | Event::Stopped { .. }
         | Event::ConfigRead { .. }
         | Event::ConfigRefused { .. }
+        | Event::Control { .. }
         | Event::Warning { .. }
         | Event::Login { .. }
         | Event::SessionClosed { .. }

@@ -70,7 +70,8 @@ pub fn inspect(report: &mut Report, config: &Config, starts_us: &dyn Fn(&Owner) 
     }
     check_limits(report, config);
     check_relay_account(report, &config.user);
-    check_run_directory(report, &config.control);
+    check_run_directory(report, &config.control.socket);
+    check_control_group(report, config.control.group.as_deref());
     check_pam_service(report, &config.login.pam_service, &host::PAM_DIRECTORIES);
     check_shells(report, Path::new(SHELLS));
     if let Some(banner) = &config.login.banner {
@@ -194,6 +195,18 @@ fn check_run_directory(report: &mut Report, control: &Path) {
         Err(error) => {
             let finding = report.fail(WHAT, error.to_string());
             finding.mend("give \"control\" a directory that is root's and that nobody else can write to");
+        }
+    }
+}
+
+fn check_control_group(report: &mut Report, group: Option<&str>) {
+    match group.map(host::control_group) {
+        None => {}
+        Some(Ok(id)) => {
+            report.ok("control group", format!("{} (gid {id})", group.unwrap_or_default()));
+        }
+        Some(Err(trouble)) => {
+            report.note("control group", trouble).mend("make the group, or take control.group out");
         }
     }
 }

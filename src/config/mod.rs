@@ -32,8 +32,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The account the relay runs as; "nobody" stands in when it is missing.
     pub user: String,
-    /// The socket for the administrator's commands.
-    pub control: PathBuf,
+    /// `[control]`: the socket for the administrator's commands.
+    pub control: Control,
     /// `allow` and `deny`: who may connect at all.
     pub access: Access,
     /// `[trust]`: who gets in without a password.
@@ -46,6 +46,15 @@ pub struct Config {
     pub tcpmux: Tcpmux,
     /// `[audit]`: what is written down, and where.
     pub audit: Audit,
+}
+
+/// `[control]`; a string instead of the table is its `socket`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// Where the socket is.
+    pub socket: PathBuf,
+    /// The group whose members may use it as well as root; root alone by default.
+    pub group: Option<String>,
 }
 
 /// `[trust]`
@@ -223,7 +232,7 @@ impl Default for Config {
                 SocketAddr::from((Ipv6Addr::UNSPECIFIED, 513)),
             ],
             user: "rlogind".to_owned(),
-            control: PathBuf::from("/run/rlogind/control"),
+            control: Control::default(),
             access: Access::default(),
             trust: Trust::default(),
             login: Login::default(),
@@ -231,6 +240,12 @@ impl Default for Config {
             tcpmux: Tcpmux::default(),
             audit: Audit::default(),
         }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Control { socket: PathBuf::from("/run/rlogind/control"), group: None }
     }
 }
 

@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use super::error::Error;
 use super::table::{Document, Table, Value};
 use super::{
-    Audit, Config, DEFAULT_PATH, Limits, Login, Records, RootLogin, Rule, RuleVerdict, Startups, Tcpmux,
-    Trust, UnreservedPort, value,
+    Audit, Config, Control, DEFAULT_PATH, Limits, Login, Records, RootLogin, Rule, RuleVerdict, Startups,
+    Tcpmux, Trust, UnreservedPort, value,
 };
 
 /// More connections than any machine has descriptors for.
@@ -97,7 +97,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, Error> {
         let mut config = Config::default();
         top.set("listen", &mut config.listen, listen)?;
         top.set("user", &mut config.user, |v| v.string("a string", value::relay_account))?;
-        top.set("control", &mut config.control, |v| v.string("a string", value::socket_path))?;
+        top.set("control", &mut config.control, control)?;
         top.set("allow", &mut config.access.allow, client_networks)?;
         top.set("deny", &mut config.access.deny, client_networks)?;
         top.table("trust", |table| trust(table, &mut config.trust))?;
@@ -123,6 +123,20 @@ fn listen(value: &Value<'_, '_>) -> Result<Vec<SocketAddr>, Error> {
         return Err(value.error("an empty list: nothing to listen on"));
     }
     at_most(MOST_ADDRESSES, seen, value)
+}
+
+/// The table, or the path of the socket alone.
+fn control(value: &Value<'_, '_>) -> Result<Control, Error> {
+    let mut control = Control::default();
+    if value.is_string() {
+        control.socket = value.string("", value::socket_path)?;
+        return Ok(control);
+    }
+    value.table(|table| {
+        table.set("socket", &mut control.socket, |v| v.string("a string", value::socket_path))?;
+        table.set("group", &mut control.group, |v| v.string("a string", value::optional_group))
+    })?;
+    Ok(control)
 }
 
 fn networks(value: &Value<'_, '_>) -> Result<Vec<IpNet>, Error> {

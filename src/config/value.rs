@@ -170,6 +170,11 @@ pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
     absolute(text)
 }
 
+/// The name of a group, or `""` for none.
+pub(super) fn optional_group(text: &str) -> Result<Option<String>, String> {
+    if text.is_empty() { Ok(None) } else { account(text).map(Some) }
+}
+
 /// A file to show, or `""` for none.
 pub(super) fn optional_file(text: &str) -> Result<Option<PathBuf>, String> {
     if text.is_empty() { Ok(None) } else { absolute(text).map(Some) }
@@ -369,6 +374,9 @@ mod tests {
         }
         assert_eq!(remote_user("+"), Ok("+".to_owned()));
         assert!(remote_user("+alice").is_err() && remote_user("-alice").is_err());
+        assert_eq!(optional_group(""), Ok(None));
+        assert_eq!(optional_group("adm"), Ok(Some("adm".to_owned())));
+        assert!(optional_group("a b").is_err());
         assert!(relay_account("root").is_err());
         assert_eq!(relay_account("nobody"), Ok("nobody".to_owned()));
         assert_eq!(pam_service("rlogin"), Ok("rlogin".to_owned()));

@@ -5,6 +5,7 @@
 //! that each of them ends and is accounted for exactly once. It never blocks and
 //! never panics; a process that sends it what its state does not permit is ended.
 
+mod control;
 mod ending;
 mod opening;
 mod relay_side;
@@ -37,6 +38,7 @@ use nix::unistd::Uid;
 use crate::audit::event::{Event, Via};
 use crate::audit::syslog::{Log, SOCKET};
 use crate::config::{self, Config};
+use crate::control::protocol::Totals;
 pub use crate::ipc::Greeting;
 use crate::ipc::{
     ConnectionId, FromRelay, FromSession, Incoming, RelayLink, SessionLink, Shared, ToRelay, ToSession,
@@ -44,6 +46,7 @@ use crate::ipc::{
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, DescriptorLimit, Process};
 use crate::sys::{sandbox, socket};
+use control::Control;
 use session::Session;
 use startup::{Account, PidFile};
 pub use startup::{Error, pam_service};
@@ -113,6 +116,7 @@ pub fn run(mut options: Options) -> Result<(), Error> {
                 Monitor::new(options, parts, log, None).inspect_err(|error| complain(&error.to_string()))?;
             (monitor.activated, monitor.pid_file) = (activated, pid_file);
             monitor.close_stale_records(Instant::now());
+            warnings.extend(monitor.open_control());
             monitor
         }
     };
@@ -175,6 +179,11 @@ fn take_over(
     let from = std::mem::take(&mut state.version);
     monitor.go_on(state, now).map_err(failed)?;
     let (version, sessions) = (env!("CARGO_PKG_VERSION").to_owned(), monitor.sessions.len());
+    monitor.control.upgraded =
+        Some(format!("rlogind {version} took over from {from} with {sessions} sessions"));
+    if let Some(text) = monitor.open_control() {
+        monitor.warn(text, now);
+    }
     monitor.log.write(&Event::Upgraded { from, version, sessions }, now);
     monitor.restart_relay(now);
     Ok(monitor)
@@ -325,6 +334,14 @@ struct Monitor {
     /// Processes of which nothing is expected but their end.
     helpers: Vec<(Process, Helper)>,
     sessions: HashMap<ConnectionId, Session>,
+    /// The number of the next session, for people.
+    next_number: u64,
+    /// The administrator's commands.
+    control: Control,
+    /// When the daemon began to serve, upgrades not counted.
+    begun: Instant,
+    /// What has happened since then.
+    totals: Totals,
     /// There is one connection, accepted by a superserver, and no other comes.
     only_connection: bool,
     /// That connection, until a relay has it.
@@ -363,12 +380,14 @@ enum Watched {
     NextProcess,
     Helper,
     Rehearsal,
+    ControlDoor,
+    ControlClient,
     SessionLink(ConnectionId),
     SessionProcess(ConnectionId),
 }
 
 /// The first sessions' tokens leave room for those of the others.
-const FIRST: usize = 4;
+const FIRST: usize = 5;
 
 impl Watched {
     fn token(self) -> Token {
@@ -381,6 +400,8 @@ impl Watched {
             Watched::NextProcess => 4,
             Watched::Helper => 5,
             Watched::Rehearsal => 6,
+            Watched::ControlDoor => 7,
+            Watched::ControlClient => 8,
             Watched::SessionLink(session) => (id(session) + FIRST) << 1,
             Watched::SessionProcess(session) => (id(session) + FIRST) << 1 | 1,
         })
@@ -396,6 +417,8 @@ impl Watched {
             4 => Watched::NextProcess,
             5 => Watched::Helper,
             6 => Watched::Rehearsal,
+            7 => Watched::ControlDoor,
+            8 => Watched::ControlClient,
             odd if odd & 1 == 1 => Watched::SessionProcess(id),
             _ => Watched::SessionLink(id),
         }

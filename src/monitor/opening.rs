@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 
-use super::session::{Session, Stage};
+use super::session::{Session, Stage, Who};
 use super::{KILL_GRACE, Listener, Monitor};
 use crate::config::UnreservedPort;
 use crate::ipc::{HandshakeFields, SessionLink, SessionStart, ToSession};
@@ -69,6 +69,9 @@ impl Monitor {
         };
         let (process, link) = self.start_process(start, pty.follower).map_err(shortage)?;
         let session = Session {
+            number: 0,
+            begun: now,
+            who: Who::default(),
             peer,
             tty: pty.name,
             process,

@@ -44,11 +44,10 @@ impl Monitor {
         match message {
             FromRelay::Ready => return Err("it was ready already"),
             FromRelay::Connection { peer, via } => {
+                self.totals.connections += 1;
                 self.log.write(&Event::Connection { peer, via, count: 1 }, now);
             }
-            FromRelay::Refused { peer, reason } => {
-                self.log.write(&Event::Refused { peer, reason, count: 1 }, now);
-            }
+            FromRelay::Refused { peer, reason } => self.note_refusal(peer, reason, now),
             FromRelay::Shortage { code } => {
                 let text = format!("no client can be accepted: {}", io::Error::from_raw_os_error(code));
                 self.log.write(&Event::Shortage { text, count: 1 }, now);
@@ -64,7 +63,7 @@ impl Monitor {
                     Ok((session, leader)) => self.enter(id, session, leader, now),
                     Err(refusal) => {
                         let peer = refusal.peer.unwrap_or(peer);
-                        self.log.write(&Event::Refused { peer, reason: refusal.reason, count: 1 }, now);
+                        self.note_refusal(peer, refusal.reason, now);
                         self.refuse(id, refusal.message);
                     }
                 }
@@ -88,14 +87,22 @@ impl Monitor {
         Ok(())
     }
 
-    fn enter(&mut self, id: ConnectionId, session: Session, leader: OwnedFd, now: Instant) {
+    /// A client was refused before it had a session.
+    fn note_refusal(&mut self, peer: SocketAddr, reason: String, now: Instant) {
+        self.totals.refuse(&reason);
+        self.log.write(&Event::Refused { peer, reason, count: 1 }, now);
+    }
+
+    fn enter(&mut self, id: ConnectionId, mut session: Session, leader: OwnedFd, now: Instant) {
         if let Err(error) = self.watch(id, &session) {
             let reason = format!("the session cannot be watched: {error}");
-            self.log.write(&Event::Refused { peer: session.peer, reason, count: 1 }, now);
+            self.note_refusal(session.peer, reason, now);
             session.process.end();
             self.refuse(id, "Try again".to_owned());
             return;
         }
+        session.number = self.next_number;
+        self.next_number += 1;
         self.sessions.insert(id, session);
         self.tell_relay(&ToRelay::Opened(id), vec![leader]);
     }

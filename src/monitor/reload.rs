@@ -15,8 +15,11 @@ struct Prepared {
 
 impl Monitor {
     /// Reads the configuration again, and has a relay begin anew with it that goes on
-    /// with every connection.
-    pub(super) fn reload(&mut self, now: Instant) {
+    /// with every connection. When that serves is another matter.
+    ///
+    /// # Errors
+    /// What is wrong with it; the log knows already.
+    pub(super) fn reload(&mut self, now: Instant) -> Result<(), String> {
         service::reloading();
         let announced = std::mem::replace(&mut self.announce, true);
         match self.read_again() {
@@ -25,14 +28,17 @@ impl Monitor {
                 // Whoever is let in before the new relay serves is let in by the new limits.
                 self.tell_relay(&ToRelay::Limits((&self.config).into()), Vec::new());
                 self.replace_relay(now);
+                Ok(())
             }
             Err(error) => {
-                self.log.write(&Event::ConfigRefused { path: self.source.clone(), error }, now);
+                let path = self.source.clone();
+                self.log.write(&Event::ConfigRefused { path, error: error.clone() }, now);
                 // Unless it has yet to be told for the first time.
                 self.announce = announced;
                 if !announced {
                     self.tell_service_manager();
                 }
+                Err(error)
             }
         }
     }
@@ -58,9 +64,10 @@ impl Monitor {
             warnings.extend(warning);
             account
         };
-        if config.control != self.config.control {
-            warnings.push("a change of control counts from the next start on".to_owned());
-            config.control.clone_from(&self.config.control);
+        if config.control.socket != self.config.control.socket {
+            // The relay's scratch and the sessions' notes are beside it.
+            warnings.push("a change of control.socket counts from the next start or upgrade on".to_owned());
+            config.control.socket.clone_from(&self.config.control.socket);
         }
         if self.listen_is_fixed {
             config.listen.clone_from(&self.config.listen);
@@ -88,20 +95,22 @@ impl Monitor {
     }
 
     fn put_in_force(&mut self, prepared: Prepared, now: Instant) {
-        let Prepared { config, source, shared, account, listeners, warnings } = prepared;
+        let Prepared { config, source, shared, account, listeners, mut warnings } = prepared;
         if config.audit.facility != self.config.audit.facility {
             self.log.finish(LOG_PATIENCE / 4);
             self.log = Log::open(&config.audit.facility, Path::new(SOCKET), self.stderr);
         }
         self.log.write(&Event::ConfigRead { path: source.clone() }, now);
-        for text in warnings {
-            self.warn(text, now);
-        }
         // Who came by a port that is closed now is a client all the same.
         let ports = listeners.iter().map(|listener| listener.address.port());
         let ports: Vec<u16> = ports.filter(|port| !self.parts.ports.contains(port)).collect();
         self.parts.ports.extend(ports);
         (self.parts.account, self.parts.listeners) = (account, listeners);
         (self.config, self.source, self.shared) = (config, source, shared);
+        warnings.extend(self.open_control());
+        for text in &warnings {
+            self.warn(text.clone(), now);
+        }
+        self.control.notes = warnings;
     }
 }

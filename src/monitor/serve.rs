@@ -73,6 +73,10 @@ impl Monitor {
             upgrade: Upgrade::new(),
             helpers: Vec::new(),
             sessions: HashMap::new(),
+            next_number: 1,
+            control: Control::default(),
+            begun: Instant::now(),
+            totals: Totals::default(),
             only_connection: only_client.is_some(),
             only_client,
             leaving: None,
@@ -107,6 +111,8 @@ impl Monitor {
                     Watched::NextProcess => self.bury_next(now),
                     Watched::Helper => self.bury_helpers(now),
                     Watched::Rehearsal => self.hear_rehearsal(now),
+                    Watched::ControlDoor => self.hear_control_door(now),
+                    Watched::ControlClient => self.hear_control(now),
                     Watched::SessionLink(id) => self.hear_session(id, now),
                     Watched::SessionProcess(id) => self.bury_session(id, now),
                 }
@@ -126,6 +132,7 @@ impl Monitor {
             self.succession_due(),
             self.rehearsal_due(),
             self.farewell_due(),
+            self.control_due(),
         ];
         let next = sessions.chain(others.into_iter().flatten()).min()?;
         // One more millisecond: poll rounds down, and would find nothing due.
@@ -140,6 +147,7 @@ impl Monitor {
         self.expire_succession(now);
         self.expire_rehearsal(now);
         self.expire_sessions(now);
+        self.expire_control(now);
         self.expire_stop(now);
     }
 
@@ -170,7 +178,8 @@ impl Monitor {
                 // A single connection keeps what it began with, flags and all.
                 Ok(Signal::SIGHUP | Signal::SIGUSR1 | Signal::SIGUSR2)
                     if self.only_connection || self.stop_time().is_some() => {}
-                Ok(Signal::SIGHUP) => self.reload(now),
+                // The log says how it went.
+                Ok(Signal::SIGHUP) => drop(self.reload(now)),
                 Ok(Signal::SIGUSR1) => self.drain(now),
                 Ok(Signal::SIGUSR2) => self.rehearse(now),
                 Ok(signal) => self.stop(signal.as_str(), now),
@@ -193,6 +202,8 @@ impl Monitor {
         self.hear_signals(now);
         self.hear_relay(now);
         self.hear_next(now);
+        self.hear_control_door(now);
+        self.hear_control(now);
         for id in self.ids() {
             self.hear_session(id, now);
             self.tell_session(id, None, now);

@@ -2,14 +2,17 @@
 //! far it has come.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
 
 use crate::audit::event::{Event, LoginEvent, SessionEnd};
 use crate::config::Records;
+use crate::control::protocol::By;
 use crate::ipc::{OpenRecords, SessionLink};
 use crate::sys::process::{End, Process};
-use crate::sys::socket::Traffic;
+use crate::sys::socket::{self, Traffic};
 
 /// One row of the monitor's table.
 ///
@@ -17,6 +20,11 @@ use crate::sys::socket::Traffic;
 /// connection: only then is everything about it known.
 #[derive(Debug)]
 pub(super) struct Session {
+    /// For people: it is short, and counts up.
+    pub(super) number: u64,
+    /// When it was made.
+    pub(super) begun: Instant,
+    pub(super) who: Who,
     pub(super) peer: SocketAddr,
     pub(super) tty: String,
     pub(super) process: Process,
@@ -35,6 +43,42 @@ pub(super) struct Session {
     pub(super) ended: Option<(Instant, End)>,
     /// The relay has closed the connection; bytes in and out.
     pub(super) closed: Option<(u64, u64)>,
+}
+
+/// Who sits at a session's terminal, as far as the session process has said. For what is
+/// shown to people: nothing is decided by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Who {
+    /// The account.
+    pub(super) user: Option<String>,
+    /// The user on the client's side, when trusted.
+    pub(super) remote_user: Option<String>,
+    /// The client's confirmed host name.
+    pub(super) host: Option<String>,
+    /// How the user got in.
+    pub(super) by: Option<By>,
+}
+
+impl Who {
+    fn learn(&mut self, event: &LoginEvent) {
+        let (account, name) = match event {
+            LoginEvent::TrustGranted { user, host, .. }
+            | LoginEvent::PasswordAccepted { user, host }
+            | LoginEvent::AccountRefused { user, host, .. }
+            | LoginEvent::Opened { user, host, .. } => (Some(user), host.as_ref()),
+            LoginEvent::TrustDenied { user, host, .. }
+            | LoginEvent::TrustAbsent { user, host, .. }
+            | LoginEvent::PasswordFailed { user, host, .. } => (user.as_ref(), host.as_ref()),
+            LoginEvent::Abandoned { .. } | LoginEvent::Trouble { .. } => return,
+        };
+        // Who failed under one name may try another one.
+        self.user = account.cloned();
+        self.host = name.cloned();
+        if let LoginEvent::Opened { remote_user, .. } = event {
+            self.remote_user.clone_from(remote_user);
+            self.by = Some(if remote_user.is_some() { By::Trust } else { By::Password });
+        }
+    }
 }
 
 /// How far a session has come.
@@ -63,6 +107,7 @@ impl Session {
         if self.finished.is_some() && !matches!(event, LoginEvent::Trouble { .. }) {
             return Err("an event after the end");
         }
+        self.who.learn(event);
         match (event, &mut self.stage) {
             (LoginEvent::Opened { user, .. }, Stage::LoggingIn { .. }) => {
                 self.stage = Stage::Open { user: user.clone(), since: now };
@@ -115,6 +160,24 @@ impl Session {
             address: self.peer.ip(),
             pid: self.process.id(),
         })
+    }
+
+    /// What its connection has moved since the session was made; nothing when it is closed.
+    pub(super) fn moved(&self) -> Traffic {
+        let Some((_, client)) = &self.ends else { return Traffic::default() };
+        let Traffic { read, written } = socket::traffic(client.as_fd());
+        let Traffic { read: read_before, written: written_before } = self.before;
+        Traffic { read: read.saturating_sub(read_before), written: written.saturating_sub(written_before) }
+    }
+
+    /// Who it is, for the log.
+    pub(super) fn name(&self) -> &str {
+        self.who.user.as_deref().unwrap_or("(login)")
+    }
+
+    /// Whether its shell, its process or its connection has come to an end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.finished.is_some() || self.ended.is_some() || self.closed.is_some()
     }
 
     pub(super) fn is_over(&self) -> bool {

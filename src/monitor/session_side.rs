@@ -19,6 +19,7 @@ impl Monitor {
                         if matches!(event, LoginEvent::Opened { .. }) {
                             self.tell_relay(&ToRelay::LoggedIn(id), Vec::new());
                         }
+                        control::count_login(&mut self.totals, &event);
                         self.log.write(&Event::Login { peer, tty, event }, now);
                         continue;
                     }
@@ -174,6 +175,10 @@ impl Monitor {
         {
             if let Some(event) = session.epitaph() {
                 self.log.write(&event, now);
+            }
+            if let (Stage::Open { .. }, Some((bytes_in, bytes_out))) = (&session.stage, session.closed) {
+                self.totals.bytes_in += bytes_in;
+                self.totals.bytes_out += bytes_out;
             }
             self.sessions.remove(&id);
         }

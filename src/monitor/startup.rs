@@ -77,14 +77,14 @@ pub fn pam_service(wanted: &str) -> Result<(String, Option<String>), Error> {
 
 /// The directory of the control socket: made when missing, and root's alone.
 pub(super) fn run_directory(config: &Config) -> Result<PathBuf, Error> {
-    let missing = match host::run_directory(&config.control)? {
+    let missing = match host::run_directory(&config.control.socket)? {
         RunDirectory::Ready(path) => return Ok(path),
         RunDirectory::Missing(path) => path,
     };
     let made = DirBuilder::new().recursive(true).mode(0o755).create(&missing);
     made.map_err(|error| HostError::RunDirectory { path: missing, error })?;
     // Looked at again: others may have been faster.
-    match host::run_directory(&config.control)? {
+    match host::run_directory(&config.control.socket)? {
         RunDirectory::Ready(path) => Ok(path),
         RunDirectory::Missing(path) => {
             Err(HostError::RunDirectory { path, error: io::ErrorKind::NotFound.into() }.into())
@@ -154,6 +154,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::config::Control;
 
     #[test]
     fn the_run_directory_is_made_when_missing_and_believed_only_when_it_is_roots() {
@@ -163,7 +164,8 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("deep/run");
-        let config = Config { control: directory.join("control"), ..Config::default() };
+        let control = Control { socket: directory.join("control"), group: None };
+        let config = Config { control, ..Config::default() };
         assert_eq!(run_directory(&config).unwrap(), directory);
         let made = fs::metadata(&directory).unwrap();
         assert!(made.is_dir() && made.uid() == 0 && made.mode() & 0o022 == 0, "{:o}", made.mode());

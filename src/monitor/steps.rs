@@ -80,9 +80,7 @@ impl Monitor {
                     return Ok(true);
                 };
                 let Some((leader, client)) = &session.ends else { return Ok(true) };
-                let socket::Traffic { read, written } = socket::traffic(client.as_fd());
-                let read = read.saturating_sub(session.before.read);
-                let written = written.saturating_sub(session.before.written);
+                let socket::Traffic { read, written } = session.moved();
                 let resumed = Resumed {
                     id: *id,
                     // The zero byte is the first.

@@ -241,6 +241,9 @@ impl Monitor {
         if std::mem::take(&mut self.announce) {
             self.tell_service_manager();
         }
+        if !self.replace_again {
+            self.answer_serving();
+        }
         if self.upgrade_is_due() {
             self.begin_upgrade(now);
         } else if std::mem::take(&mut self.replace_again) {
@@ -333,6 +336,7 @@ impl Monitor {
         if self.stop_time().is_some() {
             return self.close_all(now);
         }
+        self.totals.relay_restarts += 1;
         self.failures = if lived < LIVED { self.failures + 1 } else { 0 };
         let pause = self.pause();
         let again = if self.failures > 1 {

@@ -137,7 +137,9 @@ impl Monitor {
     pub(super) fn no_upgrade(&mut self, why: &str, now: Instant) {
         self.upgrade.stage = Rehearsed::No;
         let path = self.upgrade.executable.display();
-        self.warn(format!("no upgrade to {path}, nothing changed: {why}"), now);
+        let text = format!("no upgrade to {path}, nothing changed: {why}");
+        self.answer_no_upgrade(&text);
+        self.warn(text, now);
     }
 
     pub(super) fn rehearsal_due(&self) -> Option<Instant> {
@@ -208,6 +210,9 @@ impl Monitor {
             };
             sessions.push(SessionState {
                 id: *id,
+                number: session.number,
+                begun: ago(session.begun),
+                who: session.who.clone(),
                 peer: session.peer,
                 tty: session.tty.clone(),
                 process: (session.process.id(), keep(session.process.as_fd())?),
@@ -254,6 +259,10 @@ impl Monitor {
             draining: self.leaving.is_some(),
             helpers,
             sessions,
+            next_number: self.next_number,
+            begun: ago(self.begun),
+            totals: self.totals.clone(),
+            control: self.leave_control(keep)?,
         };
         let file = memory_file::write(&state.to_bytes()?)?;
         keep(file.as_fd())?;
@@ -298,10 +307,17 @@ impl Monitor {
             let helper = if records { Helper::Records(None) } else { Helper::Relay };
             self.await_end(Process::inherited(id, take(number)?), helper);
         }
+        self.next_number = state.next_number;
+        self.begun = then(state.begun);
+        self.totals = state.totals;
+        self.take_control(state.control, now)?;
         for row in state.sessions {
             let (pid, pidfd) = row.process;
             let (read, written) = row.before;
             let session = Session {
+                number: row.number,
+                begun: then(row.begun),
+                who: row.who,
                 peer: row.peer,
                 tty: row.tty,
                 process: Process::inherited(pid, take(pidfd)?),
@@ -391,6 +407,6 @@ pub fn rehearse(
 fn could_serve(config: &Config) -> Result<(), Error> {
     pam_service(&config.login.pam_service)?;
     startup::relay_account(&config.user)?;
-    host::run_directory(&config.control)?;
+    host::run_directory(&config.control.socket)?;
     Ok(())
 }

@@ -47,7 +47,7 @@ impl Journal {
     /// The one beside the control socket.
     #[must_use]
     pub fn of(config: &Config) -> Journal {
-        let directory = config.control.parent().unwrap_or(Path::new("/")).join("sessions");
+        let directory = config.control.socket.parent().unwrap_or(Path::new("/")).join("sessions");
         Journal { directory, policy: config.audit.records }
     }
 

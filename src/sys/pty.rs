@@ -33,12 +33,7 @@ pub fn open() -> io::Result<Pair> {
     unlockpt(&leader)?;
     let path = ptsname_r(&leader)?;
     let name = path.strip_prefix("/dev/").unwrap_or(&path).to_owned();
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // Not by its path: that could name another PTY in a mount namespace of its own.
-    // SAFETY: TIOCGPTPEER takes open flags by value and returns a new descriptor.
-    let raw = Errno::result(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    let follower = unsafe { OwnedFd::from_raw_fd(raw) };
+    let follower = open_peer(leader.as_fd(), libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)?;
     let mut modes = tcgetattr(&follower)?;
     modes.local_flags.remove(LocalFlags::ECHO);
     tcsetattr(&follower, SetArg::TCSANOW, &modes)?;
@@ -46,6 +41,33 @@ pub fn open() -> io::Result<Pair> {
     // SAFETY: TIOCPKT reads one c_int.
     Errno::result(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCPKT, &raw const on) })?;
     Ok(Pair { leader: OwnedFd::from(leader), follower, name })
+}
+
+/// The size of a terminal in characters, rows and columns; none when it is no terminal,
+/// or has not been told its size.
+#[must_use]
+pub fn size(terminal: BorrowedFd) -> Option<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (result == 0 && size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// Opens the follower of a leader once more, for writing to the user. Writing never waits, and
+/// the terminal does not become ours.
+///
+/// # Errors
+/// Those of ioctl(2), e.g. `EIO` when it has hung up.
+pub fn open_follower(leader: BorrowedFd) -> io::Result<File> {
+    open_peer(leader, libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC).map(File::from)
+}
+
+/// Not by its path: that could name another PTY in a mount namespace of its own.
+fn open_peer(leader: BorrowedFd, flags: libc::c_int) -> io::Result<OwnedFd> {
+    // SAFETY: TIOCGPTPEER takes open flags by value and returns a new descriptor.
+    let raw = Errno::result(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
 /// Tells the terminal its size; the kernel sends SIGWINCH to the foreground job

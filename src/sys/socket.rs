@@ -246,10 +246,29 @@ pub struct Traffic {
 /// What a connection has moved; nothing when the kernel does not say.
 #[must_use]
 pub fn traffic(socket: BorrowedFd) -> Traffic {
-    // Linux's tcp_info from version 4.1 on is longer than the C library's: here as 64-bit numbers.
     const BYTES_ACKED: usize = 15;
     const BYTES_RECEIVED: usize = 16;
-    let mut info = [0_u64; BYTES_RECEIVED + 1];
+    let Some(info) = tcp_info(socket) else { return Traffic::default() };
+    let queued = |count: usize| u64::try_from(count).unwrap_or(0);
+    Traffic {
+        read: info[BYTES_RECEIVED].saturating_sub(queued(unread(socket))),
+        written: info[BYTES_ACKED] + queued(unacknowledged(socket)),
+    }
+}
+
+/// How long ago the client last sent data; none when the kernel does not say.
+#[must_use]
+pub fn silent_for(socket: BorrowedFd) -> Option<Duration> {
+    // tcpi_last_data_recv is the second half of this number, in milliseconds.
+    const LAST_DATA_RECEIVED: usize = 6;
+    let [_, _, _, _, a, b, c, d] = tcp_info(socket)?[LAST_DATA_RECEIVED].to_ne_bytes();
+    Some(Duration::from_millis(u32::from_ne_bytes([a, b, c, d]).into()))
+}
+
+/// The beginning of `struct tcp_info` (tcp(7)) as 64-bit numbers: from Linux 4.1 on it is
+/// longer than the C library's.
+fn tcp_info(socket: BorrowedFd) -> Option<[u64; 17]> {
+    let mut info = [0_u64; 17];
     let mut length = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
     // SAFETY: the pointer and the length describe `info`, which outlives the call and
     // may hold any bits.
@@ -262,14 +281,7 @@ pub fn traffic(socket: BorrowedFd) -> Traffic {
             &raw mut length,
         )
     };
-    if result != 0 {
-        return Traffic::default();
-    }
-    let queued = |count: usize| u64::try_from(count).unwrap_or(0);
-    Traffic {
-        read: info[BYTES_RECEIVED].saturating_sub(queued(unread(socket))),
-        written: info[BYTES_ACKED] + queued(unacknowledged(socket)),
-    }
+    (result == 0).then_some(info)
 }
 
 /// Bytes in the kernel's receive queue; 0 when the kernel does not say.
@@ -286,4 +298,28 @@ fn unread(socket: BorrowedFd) -> usize {
 /// Out of descriptors.
 pub fn duplicate(fd: &impl AsFd) -> io::Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_what_was_moved_and_how_long_ago() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        client.write_all(b"hello").unwrap();
+        thread::sleep(Duration::from_millis(200));
+        let silence = silent_for(server.as_fd()).unwrap();
+        assert!((150..3000).contains(&silence.as_millis()), "{silence:?}");
+        client.write_all(b"again").unwrap();
+        thread::sleep(Duration::from_millis(20));
+        assert!(silent_for(server.as_fd()).unwrap() < silence);
+        assert_eq!(traffic(client.as_fd()), Traffic { read: 0, written: 10 });
+    }
 }

@@ -27,13 +27,14 @@ fn kill_now(process: &Process) {
     kill(Pid::from_raw(i32::try_from(process.pid).unwrap()), Signal::SIGKILL).unwrap();
 }
 
-fn serve_copy() -> Daemon {
+/// Starts the daemon from an executable that the test may replace.
+pub(crate) fn serve_copy() -> Daemon {
     fs::copy(PROGRAM, COPY).unwrap();
     Daemon::start_copy(COPY, "")
 }
 
 /// Puts another file where the daemon's executable was, as a package manager does.
-fn replace_copy(content: &[u8], mode: u32) {
+pub(crate) fn replace_copy(content: &[u8], mode: u32) {
     let new = format!("{COPY}.new");
     fs::write(&new, content).unwrap();
     fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();

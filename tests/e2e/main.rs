@@ -30,6 +30,7 @@ mod activation;
 mod bytes;
 mod check;
 mod clients;
+mod control;
 mod doctor;
 mod ending;
 mod faults;

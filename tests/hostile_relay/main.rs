@@ -63,7 +63,11 @@ fn main() -> ExitCode {
         Some(monitor::RELAY_ROLE) => finish(inherited_channel().and_then(hostile::start)),
         Some(monitor::SESSION_ROLE) => finish(inherited_channel().and_then(session::run)),
         Some(monitor::REHEARSAL_ROLE) => {
-            finish(inherited_channel().and_then(|channel| monitor::answer_rehearsal(&channel, Ok(()))))
+            let read = || {
+                let loaded = config::load_default_or(None).map_err(|error| error.to_string())?;
+                Ok((loaded.0, loaded.1.to_string()))
+            };
+            finish(inherited_channel().and_then(|channel| monitor::rehearse(&channel, read)))
         }
         // As `Daemon` starts it.
         Some("--stderr") => serve(),

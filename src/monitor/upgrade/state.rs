@@ -15,7 +15,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::event::{SessionEnd, Via};
+use crate::control::protocol::Totals;
 use crate::ipc::{ConnectionId, RELAY_STATE};
+use crate::monitor::session::Who;
 use crate::sys::process::End;
 
 /// The format's number, which comes first.
@@ -48,11 +50,26 @@ pub(in crate::monitor) struct MonitorState {
     /// Process ids, their descriptors, and whether they close records.
     pub(in crate::monitor) helpers: Vec<(u32, RawFd, bool)>,
     pub(in crate::monitor) sessions: Vec<SessionState>,
+    pub(in crate::monitor) next_number: u64,
+    pub(in crate::monitor) begun: Duration,
+    pub(in crate::monitor) totals: Totals,
+    pub(in crate::monitor) control: ControlState,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::monitor) struct ControlState {
+    /// The control socket and its path.
+    pub(in crate::monitor) listener: Option<(RawFd, PathBuf)>,
+    /// Commands that wait to be told of the upgrade, with the user and process ids at the other end.
+    pub(in crate::monitor) waiting: Vec<(RawFd, u32, u32)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::monitor) struct SessionState {
     pub(in crate::monitor) id: ConnectionId,
+    pub(in crate::monitor) number: u64,
+    pub(in crate::monitor) begun: Duration,
+    pub(in crate::monitor) who: Who,
     pub(in crate::monitor) peer: SocketAddr,
     pub(in crate::monitor) tty: String,
     /// Its id and its descriptor.
