@@ -9,7 +9,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rlogind::cli::{self, Change, Command, ConfigFile, Inetd, Serve, Socket, Superserver, Tcpmux, Trust};
+use rlogind::cli::{
+    self, Change, Command, ConfigFile, Control, Inetd, Serve, Socket, Superserver, Tcpmux, Trust,
+};
 use rlogind::config::{self, Config, Source};
 use rlogind::control::{self, Form, Place};
 use rlogind::doctor::{self, Consultation};
@@ -67,18 +69,23 @@ fn command() -> ExitCode {
             let asked = Consultation { config: args.config.path(), clients: &args.client, json: args.json };
             finish(doctor::run(&asked, out))
         }
-        Some(Command::Sessions(args)) => {
-            finish(control::sessions(place(&args.daemon), args.json, args.watch, out))
-        }
-        Some(Command::Kill(args)) => finish(control::kill(place(&args.daemon), &args.ids, out)),
-        Some(Command::Message(args)) => match args.parts() {
+        Some(Command::Control(command)) => ask(command, out),
+    }
+}
+
+/// Asks the daemon that runs.
+fn ask(command: Control, out: &mut dyn Write) -> ExitCode {
+    match command {
+        Control::Sessions(args) => finish(control::sessions(place(&args.daemon), args.json, args.watch, out)),
+        Control::Kill(args) => finish(control::kill(place(&args.daemon), &args.ids, out)),
+        Control::Message(args) => match args.parts() {
             Ok((to, text)) => finish(control::message(place(&args.daemon), to, &text, out)),
             Err(error) => {
                 fail(&error);
                 ExitCode::from(2)
             }
         },
-        Some(Command::Status(args)) => {
+        Control::Status(args) => {
             let form = match (args.json, args.metrics) {
                 (true, _) => Form::Json,
                 (false, true) => Form::Metrics,
@@ -86,9 +93,9 @@ fn command() -> ExitCode {
             };
             finish(control::status(place(&args.daemon), form, out))
         }
-        Some(Command::Drain(daemon)) => finish(control::drain(place(&daemon), out)),
-        Some(Command::Upgrade(daemon)) => finish(control::upgrade(place(&daemon), out)),
-        Some(Command::Reload(daemon)) => finish(control::reload(place(&daemon), out)),
+        Control::Drain(daemon) => finish(control::drain(place(&daemon), out)),
+        Control::Upgrade(daemon) => finish(control::upgrade(place(&daemon), out)),
+        Control::Reload(daemon) => finish(control::reload(place(&daemon), out)),
     }
 }
 

@@ -18,6 +18,7 @@ use rlogind::audit::event::{Event, LoginEvent, SessionEnd, Via};
 use rlogind::audit::format;
 use rlogind::cli::Cli;
 use rlogind::config::{self, Config};
+use rlogind::control::protocol::{Count, Door, Limits, SessionRow, Sessions, State, Status, Totals};
 use toml::{Table, Value};
 
 const SHIPPED: &str = include_str!("../packaging/rlogind.toml");
@@ -156,7 +157,7 @@ fn the_daemons_page_has_every_command_and_flag() {
             if arg.get_action().takes_values() {
                 item.push_str(&format!(" Ar {}", arg.get_value_names().unwrap()[0]));
             }
-            real.insert(item);
+            real.insert(item.trim_start().to_owned());
         }
         assert_eq!(written, real, "the flags of {name:?}");
     }
@@ -331,6 +332,60 @@ fn the_tests_and_files_that_are_named_exist() {
     assert!(tests > 20, "only {tests} tests named");
 }
 
+/// The keys of a JSON value, at any depth; those of `refused` are reasons.
+fn keys(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::Object(object) => {
+            for (key, value) in object {
+                found.insert(key.clone());
+                keys(value, found);
+            }
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_daemons_page_has_every_key_of_the_output_for_programs() {
+    let row = SessionRow {
+        id: 1,
+        state: State::Open,
+        user: None,
+        remote_user: None,
+        host: None,
+        address: [192, 0, 2, 7].into(),
+        port: 1023,
+        tty: String::new(),
+        since: 0,
+        idle: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        by: None,
+    };
+    let status = Status {
+        version: String::new(),
+        pid: 1,
+        uptime: 0,
+        configuration: String::new(),
+        draining: false,
+        listeners: vec![Door { address: ([192, 0, 2, 7], 513).into(), service: String::new() }],
+        sessions: Count::default(),
+        limits: Limits { sessions: 1, startups: 1, startups_full: 1 },
+        totals: Totals::default(),
+    };
+    let text = section(DAEMON_PAGE, ".Sh OUTPUT FOR PROGRAMS");
+    let mut found = BTreeSet::new();
+    keys(&serde_json::to_value(Sessions { sessions: vec![row] }).unwrap(), &mut found);
+    keys(&serde_json::to_value(status).unwrap(), &mut found);
+    assert!(found.len() > 25, "{found:?}");
+    let told: BTreeSet<&str> =
+        text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty()).collect();
+    for key in found {
+        assert!(told.contains(key.as_str()), "{key} is not in the page");
+    }
+}
+
 /// An event of each kind.
 fn events() -> Vec<Event> {
     let peer = SocketAddr::from(([192, 0, 2, 7], 1023));
@@ -368,6 +423,7 @@ fn events() -> Vec<Event> {
         Event::Upgraded { from: text(), version: text(), sessions: 1 },
         Event::Draining { sessions: 1 },
         Event::Stopped { cause: text() },
+        Event::Control { uid: 0, pid: 1, command: text() },
         Event::ConfigRead { path: text() },
         Event::ConfigRefused { path: text(), error: text() },
         Event::Warning { text: text() },

@@ -288,7 +288,7 @@ fn status_counts_what_was_let_in_and_what_was_refused() {
 
         let metrics = ask(&["status", "--metrics"]);
         for line in metrics.lines() {
-            let sample = line.split_once(|c: char| c == '{' || c == ' ').unwrap().0;
+            let sample = line.split_once(['{', ' ']).unwrap().0;
             assert!(sample == "#" || sample.starts_with("rlogind_"), "{line}");
             let number = line.rsplit(' ').next().unwrap();
             assert!(sample == "#" || number.parse::<u64>().is_ok(), "{line}");

@@ -1,0 +1,166 @@
+//! The commands that ask the daemon that runs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::ConfigFile;
+use crate::control::protocol::{LONGEST_MESSAGE, MOST_IDS, Recipients};
+
+/// What an administrator can ask.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Control {
+    /// List who is logged in, or about to be
+    Sessions(Sessions),
+    /// Hang up sessions
+    ///
+    /// Exits with status 1 when one of them is not there.
+    Kill(Kill),
+    /// Write to the terminals of users
+    ///
+    /// Exits with status 1 when one of them was not shown it.
+    Message(Message),
+    /// Say how the daemon is
+    Status(DaemonStatus),
+    /// Let nobody in any more, and end with the last session
+    Drain(Socket),
+    /// Have the executable on disk take over, sessions and all
+    ///
+    /// Returns when it has; exits with status 1 when it does not.
+    Upgrade(Socket),
+    /// Have the daemon read its configuration again
+    ///
+    /// Returns when it is in force; exits with status 1 when it is not taken.
+    Reload(Socket),
+}
+
+/// Where the daemon that is meant can be asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Socket {
+    /// The daemon's control socket, instead of the one that the configuration names
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// The configuration file.
+    #[command(flatten)]
+    pub config: ConfigFile,
+}
+
+/// `rlogind sessions`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Sessions {
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Look again every two seconds
+    #[arg(long)]
+    pub watch: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub daemon: Socket,
+}
+
+/// `rlogind kill`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Kill {
+    /// The sessions, by their numbers
+    #[arg(value_name = "ID", required = true, num_args = 1..=MOST_IDS)]
+    pub ids: Vec<u64>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub daemon: Socket,
+}
+
+/// `rlogind message`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Message {
+    /// Write to everybody who is logged in
+    #[arg(long)]
+    pub all: bool,
+    /// The session's number, without --all, and the text, in one word or more
+    #[arg(value_name = "ID|TEXT", required = true)]
+    pub words: Vec<String>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub daemon: Socket,
+}
+
+impl Message {
+    /// For whom it is, and what.
+    ///
+    /// # Errors
+    /// What is not understood.
+    pub fn parts(&self) -> Result<(Recipients, String), String> {
+        let (to, words) = match self.words.split_first() {
+            _ if self.all => (Recipients::All, self.words.as_slice()),
+            Some((id, words)) => {
+                let id = id.parse().map_err(|_| format!("{id:?} is no session's number, and not --all"))?;
+                (Recipients::Ids(vec![id]), words)
+            }
+            None => (Recipients::All, [].as_slice()),
+        };
+        let text = words.join(" ");
+        match text.len() {
+            0 => Err("there is no text".to_owned()),
+            1..=LONGEST_MESSAGE => Ok((to, text)),
+            length => Err(format!("the text has {length} bytes; there may be {LONGEST_MESSAGE} at most")),
+        }
+    }
+}
+
+/// `rlogind status`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DaemonStatus {
+    /// Answer in JSON
+    #[arg(long, conflicts_with = "metrics")]
+    pub json: bool,
+    /// Answer in the Prometheus text format
+    #[arg(long)]
+    pub metrics: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub daemon: Socket,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::{Cli, Command};
+    use super::*;
+
+    fn command(line: &str) -> Control {
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let Some(Command::Control(command)) = cli.command else { panic!("another command") };
+        command
+    }
+
+    #[test]
+    fn the_administrators_commands() {
+        let daemon = Socket { socket: Some("/s".into()), config: ConfigFile::default() };
+        let ask = Socket::default;
+        for (line, expected) in [
+            ("sessions", Control::Sessions(Sessions { json: false, watch: false, daemon: ask() })),
+            (
+                "sessions --json --watch --socket /s",
+                Control::Sessions(Sessions { json: true, watch: true, daemon: daemon.clone() }),
+            ),
+            ("kill 3 4", Control::Kill(Kill { ids: vec![3, 4], daemon: ask() })),
+            ("status", Control::Status(DaemonStatus { json: false, metrics: false, daemon: ask() })),
+            ("drain", Control::Drain(ask())),
+            ("upgrade --socket /s", Control::Upgrade(daemon)),
+            ("reload", Control::Reload(ask())),
+        ] {
+            assert_eq!(command(&format!("rlogind {line}")), expected);
+        }
+        let parts = |line: &str| {
+            let Control::Message(message) = command(&format!("rlogind message {line}")) else {
+                panic!("no message");
+            };
+            message.parts()
+        };
+        assert_eq!(parts("3 go home"), Ok((Recipients::Ids(vec![3]), "go home".to_owned())));
+        assert_eq!(parts("--all 3 minutes"), Ok((Recipients::All, "3 minutes".to_owned())));
+        assert!(parts("alice hello").is_err() && parts("3").is_err());
+        assert!(parts(&format!("3 {}", "a".repeat(LONGEST_MESSAGE + 1))).is_err());
+    }
+}
