@@ -264,6 +264,13 @@ mod tests {
     }
 
     #[test]
+    fn the_control_group_is_looked_up_on_this_machine() {
+        assert_eq!(control_group("root"), Ok(0));
+        let trouble = "no group nosuchgroup; only root may use the control socket";
+        assert_eq!(control_group("nosuchgroup"), Err(trouble.to_owned()));
+    }
+
+    #[test]
     fn the_run_directory_is_roots_alone_or_can_be_made() {
         let look = |control: &str| run_directory(Path::new(control)).map_err(|error| error.to_string());
         assert_eq!(look("/usr/control"), Ok(RunDirectory::Ready("/usr".into())));

@@ -19,6 +19,7 @@ use rlogind::audit::format;
 use rlogind::cli::Cli;
 use rlogind::config::{self, Config};
 use rlogind::control::protocol::{Count, Door, Limits, SessionRow, Sessions, State, Status, Totals};
+use serde_json::Value as Json;
 use toml::{Table, Value};
 
 const SHIPPED: &str = include_str!("../packaging/rlogind.toml");
@@ -332,17 +333,17 @@ fn the_tests_and_files_that_are_named_exist() {
     assert!(tests > 20, "only {tests} tests named");
 }
 
-/// The keys of a JSON value, at any depth; those of `refused` are reasons.
-fn keys(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+/// The keys of a JSON value, at any depth.
+fn keys(value: &Json, found: &mut BTreeSet<String>) {
     match value {
-        serde_json::Value::Object(object) => {
+        Json::Object(object) => {
             for (key, value) in object {
                 found.insert(key.clone());
                 keys(value, found);
             }
         }
-        serde_json::Value::Array(list) => list.iter().for_each(|value| keys(value, found)),
-        _ => {}
+        Json::Array(list) => list.iter().for_each(|value| keys(value, found)),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
     }
 }
 

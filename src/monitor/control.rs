@@ -67,7 +67,8 @@ impl Monitor {
     /// does not work.
     pub(super) fn open_control(&mut self) -> Option<String> {
         let config::Control { socket, group } = &self.config.control;
-        let open = self.control.listener.take().filter(|listener| listener.path() == socket);
+        let open =
+            self.control.listener.take().filter(|listener| listener.path() == socket && listener.is_there());
         let opened = match open {
             Some(listener) => Ok(listener),
             None => self.bind_control(socket),
@@ -250,10 +251,11 @@ impl Monitor {
         keep: impl Fn(BorrowedFd) -> io::Result<RawFd>,
     ) -> io::Result<ControlState> {
         let listener = match &self.control.listener {
-            Some(listener) => Some((keep(listener.as_fd())?, listener.path().to_owned())),
+            Some(listener) => Some((keep(listener.as_fd())?, listener.path().to_owned(), listener.file())),
             None => None,
         };
-        let waiting = self.control.clients.iter().filter(|client| client.wants == Wants::Upgrade);
+        // The other image reads the configuration, too.
+        let waiting = self.control.clients.iter().filter(|client| client.wants != Wants::Unknown);
         let waiting =
             waiting.map(|client| Ok((keep(client.channel.as_fd())?, client.peer.uid, client.peer.pid)));
         Ok(ControlState { listener, waiting: waiting.collect::<io::Result<_>>()? })
@@ -264,13 +266,10 @@ impl Monitor {
     /// # Errors
     /// A descriptor is not there.
     pub(super) fn take_control(&mut self, state: ControlState, now: Instant) -> io::Result<()> {
-        if let Some((number, path)) = state.listener {
-            let socket = process::inherited_descriptor(number)?;
-            // Where its file is gone, another one is made.
-            if let Ok(listener) = LocalListener::inherited(socket, path) {
-                self.watch_door(&listener)?;
-                self.control.listener = Some(listener);
-            }
+        if let Some((number, path, file)) = state.listener {
+            let listener = LocalListener::inherited(process::inherited_descriptor(number)?, path, file);
+            self.watch_door(&listener)?;
+            self.control.listener = Some(listener);
         }
         for (number, uid, pid) in state.waiting {
             let channel = Channel::from_inherited(process::inherited_descriptor(number)?)?;

@@ -69,13 +69,23 @@ impl LocalListener {
         Ok(listener)
     }
 
-    /// One that this process had before it executed this image.
-    ///
-    /// # Errors
-    /// When its file is not there any more.
-    pub fn inherited(socket: OwnedFd, path: PathBuf) -> io::Result<LocalListener> {
-        let file = identity(&fs::symlink_metadata(&path)?);
-        Ok(LocalListener { socket, path, file })
+    /// One that this process had before it executed this image, with what
+    /// [`LocalListener::file`] said of it.
+    #[must_use]
+    pub fn inherited(socket: OwnedFd, path: PathBuf, file: (u64, u64)) -> LocalListener {
+        LocalListener { socket, path, file }
+    }
+
+    /// Device and inode of its file.
+    #[must_use]
+    pub fn file(&self) -> (u64, u64) {
+        self.file
+    }
+
+    /// Whether its file is still there, so that clients find it.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.file)
     }
 
     /// Lets that group in as well as root, or nobody else.
@@ -128,7 +138,7 @@ impl AsRawFd for LocalListener {
 impl Drop for LocalListener {
     fn drop(&mut self) {
         // Another process may have put its own there meanwhile.
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.file) {
+        if self.is_there() {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -204,7 +214,9 @@ mod tests {
         let path = folder.path().join("control");
         let first = LocalListener::bind(&path).unwrap();
         fs::remove_file(&path).unwrap();
-        let _second = LocalListener::bind(&path).unwrap();
+        assert!(!first.is_there());
+        let second = LocalListener::bind(&path).unwrap();
+        assert!(!first.is_there() && second.is_there());
         drop(first);
         assert!(path.exists());
     }

@@ -1,6 +1,7 @@
 //! The administrator's commands, with the daemon and its socket as they are.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -19,6 +20,7 @@ use crate::daemon::PROGRAM;
 use crate::ending::nothing_is_left;
 use crate::hand_over::{replace_copy, serve_copy};
 use crate::peer::{End, Peer, handshake};
+use crate::processes;
 use crate::terminal::PATIENCE;
 use crate::world::{World, eventually, world};
 
@@ -119,6 +121,47 @@ fn sessions_are_listed_for_people_and_for_programs() {
         thread::sleep(Duration::from_millis(2100));
         assert!(sessions()[0]["idle"].as_u64().unwrap() >= 2);
         assert!(world.audit.of("control").is_empty(), "looking changes nothing");
+    });
+}
+
+#[test]
+fn the_table_is_as_wide_as_the_terminal_and_is_looked_at_again() {
+    world(|world| {
+        let _daemon = world.serve(TRUSTING);
+        let _carol = trusted_carol();
+        let size = nix::pty::Winsize { ws_row: 24, ws_col: 50, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = nix::pty::openpty(&size, None).unwrap();
+        let mut watch = Command::new(PROGRAM)
+            .args(["sessions", "--watch"])
+            .stdout(fs::File::from(pty.slave))
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(2500));
+        watch.kill().unwrap();
+        watch.wait().unwrap();
+        let mut shown = vec![0; 4096];
+        let length = nix::unistd::read(&pty.master, &mut shown).unwrap();
+        let shown = String::from_utf8(shown[..length].to_vec()).unwrap();
+        let screens: Vec<&str> = shown.split("\x1b[H\x1b[2J").skip(1).collect();
+        assert_eq!(screens.len(), 2, "{shown:?}");
+        for screen in screens {
+            let lines: Vec<&str> = screen.lines().collect();
+            assert!(lines[0].starts_with("ID  USER   FROM"), "{screen}");
+            assert!(lines[1].starts_with(" 1  carol  caroline"), "{screen}");
+            assert!(lines.iter().all(|line| line.len() <= 50), "{screen}");
+        }
+        let mut watch = Command::new(PROGRAM)
+            .args(["sessions", "--watch", "--json"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+        for line in lines.take(2) {
+            let value: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            assert_eq!(value["sessions"][0]["user"], "carol");
+        }
+        watch.kill().unwrap();
+        watch.wait().unwrap();
     });
 }
 
@@ -230,6 +273,11 @@ fn the_socket_is_roots_and_the_groups() {
         let stranger = as_user("1002", &[], &["sessions"]);
         assert_eq!(stranger.status.code(), Some(1));
         assert!(told(&stranger).contains("permission denied: /run/rlogind/control"), "{}", told(&stranger));
+        // It comes back when somebody has removed it.
+        fs::remove_file(SOCKET).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        eventually("another socket", PATIENCE, || Path::new(SOCKET).exists().then_some(()));
+        eventually("its mode", PATIENCE, || (mode() == (0, 50, 0o660)).then_some(()));
         // Without a group, and with one that is not there, it is root's, and at once.
         fs::write("/etc/rlogind.toml", "").unwrap();
         assert_eq!(ask(&["reload"]), "");
@@ -314,7 +362,9 @@ fn a_reload_is_answered_when_it_is_in_force_or_refused() {
         let relay = daemon.relay();
         fs::write("/etc/rlogind.toml", "[limits]\nsessions = 7\n").unwrap();
         assert_eq!(ask(&["reload"]), "");
-        assert_ne!(daemon.relay().pid, relay.pid, "the relay that has the new one serves");
+        let relays =
+            processes::all().into_iter().filter(|process| process.parent == daemon.pid() && process.uid != 0);
+        assert!(relays.into_iter().any(|other| other.pid != relay.pid), "one that has the new one serves");
         assert_eq!(json(&["status", "--json"])["limits"]["sessions"], 7);
         // The command finds the socket all the same.
         fs::write("/etc/rlogind.toml", "[limits]\nsesions = 8\n").unwrap();

@@ -23,24 +23,20 @@ impl Monitor {
     /// Hangs up the sessions with these numbers.
     pub(super) fn kill_sessions(&mut self, peer: Peer, numbers: &[u64], now: Instant) -> Answer {
         let mut outcomes = Vec::new();
-        let mut told = "kill".to_owned();
         for &number in numbers.iter().take(MOST_IDS) {
             let found = self.session_number(number);
             let trouble = match found.and_then(|id| Some((id, self.sessions.get(&id)?))) {
                 None => Some(NO_SUCH),
                 Some((_, session)) if session.is_ending() => Some(ENDING),
                 Some((id, session)) => {
-                    told.push_str(&format!(" {number} ({} on {})", session.name(), session.tty));
+                    let told = format!("kill {number} ({} on {})", session.name(), session.tty);
+                    self.note_command(peer, &told, now);
                     self.hang_up(id, now);
                     None
                 }
             };
-            if let Some(trouble) = trouble {
-                told.push_str(&format!(" {number} ({trouble})"));
-            }
             outcomes.push(Outcome { id: number, trouble: trouble.map(str::to_owned) });
         }
-        self.note_command(peer, &told, now);
         Answer::Each(outcomes)
     }
 

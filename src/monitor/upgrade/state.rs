@@ -58,9 +58,9 @@ pub(in crate::monitor) struct MonitorState {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::monitor) struct ControlState {
-    /// The control socket and its path.
-    pub(in crate::monitor) listener: Option<(RawFd, PathBuf)>,
-    /// Commands that wait to be told of the upgrade, with the user and process ids at the other end.
+    /// The control socket, its path, and its file's device and inode.
+    pub(in crate::monitor) listener: Option<(RawFd, PathBuf, (u64, u64))>,
+    /// Commands that wait for an answer, with the user and process ids at the other end.
     pub(in crate::monitor) waiting: Vec<(RawFd, u32, u32)>,
 }
 
