@@ -128,7 +128,7 @@ pub struct SessionRow {
     pub port: u16,
     /// The terminal's name, e.g. `pts/3`.
     pub tty: String,
-    /// Since when it is in its state, in seconds since 1970 (UTC).
+    /// When the login began, or the shell once it runs, in seconds since 1970 (UTC).
     pub since: i64,
     /// For how long the client has sent nothing, in seconds.
     pub idle: Option<u64>,

@@ -221,6 +221,12 @@ impl Monitor {
         }
     }
 
+    /// Something of the configuration in force does not work: who waits for it is told as well.
+    pub(super) fn warn_waiting(&mut self, text: String, now: Instant) {
+        self.control.notes.push(text.clone());
+        self.warn(text, now);
+    }
+
     /// No other executable takes over: who waited for that is told why.
     pub(super) fn answer_no_upgrade(&mut self, why: &str) {
         self.answer(Wants::Upgrade, &refused(why));

@@ -172,11 +172,12 @@ impl Monitor {
             // When it has gone the next one takes over, without what it knew.
             Err(error) if relay_side::is_leaving(&error) => {}
             Err(error) => {
+                let text = format!("the relay cannot be replaced: {error}");
                 if self.upgrade_is_due() {
-                    self.no_upgrade(&format!("the relay cannot hand over: {error}"), now);
-                } else {
-                    self.warn(format!("the relay cannot be replaced: {error}"), now);
+                    // Or the old relay, which goes on serving, would be asked again and again.
+                    self.no_upgrade(&text, now);
                 }
+                self.warn_waiting(text, now);
                 self.give_up_next(now);
             }
         }
@@ -258,7 +259,7 @@ impl Monitor {
         } else if self.relay.is_some()
             && let Err(error) = self.start_relay(now)
         {
-            self.warn(format!("the relay cannot be replaced: {error}; it goes on as it was"), now);
+            self.warn_waiting(format!("the relay cannot be replaced: {error}; it goes on as it was"), now);
             self.give_up_next(now);
         }
     }
@@ -289,7 +290,8 @@ impl Monitor {
         // Its number may belong to another process by now: no signal any more.
         drop(self.take_next());
         if self.relay.is_some() {
-            self.warn(format!("a new relay ended ({end:?}) before it was ready; the old one goes on"), now);
+            let text = format!("a new relay ended ({end:?}) before it was ready; the old one goes on");
+            self.warn_waiting(text, now);
             return self.serving(now);
         }
         self.warn(format!("a relay ended ({end:?}) before it was ready"), now);
