@@ -63,6 +63,11 @@ fn daemon_table() -> Vec<(Event, Severity, &'static str)> {
             r#"rlogind stopped: SIGTERM event="stopped" cause="SIGTERM""#,
         ),
         (
+            Event::Control { uid: 1000, pid: 77, command: "kill 3 (alice on pts/3)".into() },
+            Notice,
+            r#"user 1000 (process 77) asked for: kill 3 (alice on pts/3) event="control" uid="1000" pid="77" command="kill 3 (alice on pts/3)""#,
+        ),
+        (
             Event::ConfigRead { path: "/etc/rlogind.toml".into() },
             Info,
             r#"configuration read from /etc/rlogind.toml event="config-read" path="/etc/rlogind.toml""#,
@@ -261,6 +266,7 @@ fn filled(s: &str) -> Vec<Event> {
     vec![
         Event::Started { version: text(), listen: vec![peer(); 200] },
         Event::Stopped { cause: text() },
+        Event::Control { uid: 0, pid: 1, command: text() },
         Event::ConfigRead { path: text() },
         Event::ConfigRefused { path: text(), error: text() },
         Event::Warning { text: text() },
