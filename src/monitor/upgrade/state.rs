@@ -133,10 +133,19 @@ impl MonitorState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::protocol::By;
 
     fn row(id: u64, stage: StageState, end: EndState) -> SessionState {
         SessionState {
             id: ConnectionId(id),
+            number: 70 + id,
+            begun: Duration::from_secs(10),
+            who: Who {
+                user: Some("alice".to_owned()),
+                remote_user: Some("bob".to_owned()),
+                host: Some("client.example".to_owned()),
+                by: Some(By::Password),
+            },
             peer: ([192, 0, 2, 7], 1023).into(),
             tty: "pts/3".to_owned(),
             process: (700, 11),
@@ -174,6 +183,13 @@ mod tests {
                 row(1, StageState::LoggingIn { reported: true }, EndState::Exited(3)),
                 row(2, open, EndState::Signaled(15)),
             ],
+            next_number: 73,
+            begun: Duration::from_secs(11),
+            totals: Totals { connections: 9, bytes_out: 300, ..Totals::default() },
+            control: ControlState {
+                listener: Some((8, "/run/rlogind/control".into(), (21, 22))),
+                waiting: vec![(9, 0, 800)],
+            },
         };
         let bytes = state.to_bytes().unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
