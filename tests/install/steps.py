@@ -16,8 +16,6 @@ CONFIGURATION = "/etc/rlogind.toml"
 PAM = "/etc/pam.d/rlogin"
 UNITS = "/usr/lib/systemd/system/"
 EXAMPLES = "/usr/share/doc/rlogind/examples/"
-# Whether the daemon can be replaced while it runs: then the new one has to be the new program.
-UPGRADES = os.environ.get("RLOGIND_UPGRADES") == "yes"
 
 
 def run(command, status=0):
@@ -255,11 +253,7 @@ def installing_it_again_keeps_sessions():
     assert main_pid() == pid and active("rlogind")
     old = "goes on until it is restarted"
     program = os.readlink(f"/proc/{pid}/exe")
-    if UPGRADES:
-        assert program == "/usr/sbin/rlogind" and old not in told, told
-    else:
-        assert old in told, told
-        print("        (it is still the old program: RLOGIND_UPGRADES=yes demands the new one)")
+    assert program == "/usr/sbin/rlogind" and old not in told, told
     # Both the old sessions and new ones are whole, to the end.
     closed = journal().count('event="session-closed"')
     client.leave()
