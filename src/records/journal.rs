@@ -22,6 +22,8 @@ use crate::sys::stale_records::{Left, close_utmp, close_wtmp};
 /// The most files that are looked at, and the longest, in bytes.
 const MOST_FILES: usize = 16 * 1024;
 const LONGEST: u64 = 4 * 1024;
+/// How often a file is tried to be removed: a single failure is no reason to leave it.
+const TRIES: u32 = 3;
 
 /// What a file says.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,8 +79,13 @@ impl Journal {
 
     /// The logout on the line is recorded.
     pub fn leave(&self, line: &str) {
+        let file = self.file(line);
         // It may never have been written.
-        let _ = fs::remove_file(self.file(line));
+        let is_gone = |outcome: io::Result<()>| match outcome {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        let _ = (0..TRIES).any(|_| is_gone(fs::remove_file(&file)));
     }
 
     /// Closes the records of those sessions whose processes are gone, and returns how many there were.

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,6 +26,9 @@ use crate::sys::pam::{Conversation, MAX_ANSWER};
 
 /// The most bytes of a module's message that the log is given.
 const MAX_TOLD: usize = 200;
+/// How often a text is shown again for want of memory, and the pause before each.
+const SHOW_TRIES: u32 = 20;
+const SHOW_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why nothing more is to be had from the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,11 +97,16 @@ impl Console {
 
     /// Shows a text; the terminal makes CR LF of each LF.
     pub(super) fn show(&self, text: &[u8]) {
-        let mut rest = text;
+        let (mut rest, mut tries) = (text, 0);
         while !rest.is_empty() {
             match write(&self.tty, rest) {
                 Ok(count) => rest = &rest[count..],
                 Err(Errno::EINTR) => {}
+                // Without its prompt the user would wait for the deadline, and not know for what.
+                Err(Errno::ENOMEM) if tries < SHOW_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(SHOW_PAUSE);
+                }
                 // The terminal has hung up; the next question finds out.
                 Err(_) => return,
             }
