@@ -63,7 +63,7 @@ fn daemon_table() -> Vec<(Event, Severity, &'static str)> {
             r#"rlogind stopped: SIGTERM event="stopped" cause="SIGTERM""#,
         ),
         (
-            Event::Control { uid: 1000, pid: 77, command: "kill 3 (alice on pts/3)".into() },
+            Event::Control { uid: 1000, pid: 77, command: "kill 3 (alice on pts/3)".into(), count: 1 },
             Notice,
             r#"user 1000 (process 77) asked for: kill 3 (alice on pts/3) event="control" uid="1000" pid="77" command="kill 3 (alice on pts/3)""#,
         ),
@@ -266,7 +266,7 @@ fn filled(s: &str) -> Vec<Event> {
     vec![
         Event::Started { version: text(), listen: vec![peer(); 200] },
         Event::Stopped { cause: text() },
-        Event::Control { uid: 0, pid: 1, command: text() },
+        Event::Control { uid: 0, pid: 1, command: text(), count: 1 },
         Event::ConfigRead { path: text() },
         Event::ConfigRefused { path: text(), error: text() },
         Event::Warning { text: text() },

@@ -424,7 +424,7 @@ fn events() -> Vec<Event> {
         Event::Upgraded { from: text(), version: text(), sessions: 1 },
         Event::Draining { sessions: 1 },
         Event::Stopped { cause: text() },
-        Event::Control { uid: 0, pid: 1, command: text() },
+        Event::Control { uid: 0, pid: 1, command: text(), count: 1 },
         Event::ConfigRead { path: text() },
         Event::ConfigRefused { path: text(), error: text() },
         Event::Warning { text: text() },

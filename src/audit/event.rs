@@ -54,6 +54,8 @@ pub enum Event {
         pid: u32,
         /// What for; may hold what was sent, so the formatter escapes it.
         command: String,
+        /// How many commands of that user this line stands for (1 unless the log was thinned).
+        count: u32,
     },
     /// Something is not as configured or not as it should be, and what was done about it.
     Warning {

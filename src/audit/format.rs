@@ -64,10 +64,12 @@ pub fn line(event: &Event) -> Line {
             let sentence = format!("configuration {} refused, nothing changed: {}", Word(path), Text(error));
             Line::new(Severity::Error, sentence, "config-refused").field("path", path).field("error", error)
         }
-        Event::Control { uid, pid, command } => {
-            let sentence = format!("user {uid} (process {pid}) asked for: {}", Text(command));
+        Event::Control { uid, pid, command, count } => {
+            let times = if *count > 1 { format!(" {count} times, the last time") } else { String::new() };
+            let sentence = format!("user {uid} (process {pid}) asked{times} for: {}", Text(command));
             let line = Line::new(Severity::Notice, sentence, "control").field("uid", uid).field("pid", pid);
-            line.field("command", command)
+            let line = line.field("command", command);
+            if *count > 1 { line.field("count", count) } else { line }
         }
         Event::Warning { text } => Line::new(Severity::Warning, Text(text).to_string(), "warning"),
         Event::Connection { peer, via, count } => connection(*peer, *via, *count),

@@ -15,6 +15,8 @@ const WHOLE: u32 = 10;
 /// Connections that are. Each refusal may be somebody's search for a hole, and each
 /// connection a login, so these are more.
 const WHOLE_CONNECTIONS: u32 = 600;
+/// Commands of one user that are written one by one in a period.
+const WHOLE_COMMANDS: u32 = 60;
 /// Kinds told apart. What goes beyond shares one, so that a sender of ever new texts gains nothing.
 const KINDS: usize = 64;
 
@@ -87,6 +89,7 @@ impl Count {
         let mut event = self.last.take()?;
         if let Event::Refused { count, .. }
         | Event::Connection { count, .. }
+        | Event::Control { count, .. }
         | Event::Shortage { count, .. } = &mut event
         {
             *count = held;
@@ -103,13 +106,14 @@ fn kind(event: &Event) -> Option<(Kind, u32)> {
         Event::Connection { .. } => Some((("connection", String::new()), WHOLE_CONNECTIONS)),
         Event::Refused { reason, .. } => Some((("refused", stable(reason)), WHOLE)),
         Event::Shortage { text, .. } => Some((("shortage", stable(text)), WHOLE)),
+        // What members of a group ask for must not push out what others do.
+        Event::Control { uid, .. } => Some((("control", uid.to_string()), WHOLE_COMMANDS)),
         Event::Started { .. }
         | Event::Upgraded { .. }
         | Event::Draining { .. }
         | Event::Stopped { .. }
         | Event::ConfigRead { .. }
         | Event::ConfigRefused { .. }
-        | Event::Control { .. }
         | Event::Warning { .. }
         | Event::Login { .. }
         | Event::SessionClosed { .. }

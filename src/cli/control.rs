@@ -77,7 +77,7 @@ pub struct Message {
     #[arg(long)]
     pub all: bool,
     /// The session's number, without --all, and the text, in one word or more
-    #[arg(value_name = "ID|TEXT", required = true)]
+    #[arg(value_name = "ID|TEXT", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<String>,
     /// Whom to ask.
     #[command(flatten)]

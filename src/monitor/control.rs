@@ -208,7 +208,7 @@ impl Monitor {
 
     /// Writes down who did what.
     fn note_command(&mut self, peer: Peer, command: &str, now: Instant) {
-        let event = Event::Control { uid: peer.uid, pid: peer.pid, command: command.to_owned() };
+        let event = Event::Control { uid: peer.uid, pid: peer.pid, command: command.to_owned(), count: 1 };
         self.log.write(&event, now);
     }
 

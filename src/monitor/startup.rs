@@ -54,7 +54,12 @@ pub(super) fn listen(config: &Config, open: &[Listener]) -> Result<Vec<Listener>
         };
         match opened {
             Ok(socket) => listeners.push(Listener { socket, via, address }),
-            Err(error) => failures.push(format!("cannot listen on {address}: {error}")),
+            Err(error) => {
+                let own = open.iter().any(|listener| listener.address.port() == address.port());
+                let hint =
+                    if own { "; a listener of this daemon has the port until it is restarted" } else { "" };
+                failures.push(format!("cannot listen on {address}: {error}{hint}"));
+            }
         }
     }
     if failures.is_empty() { Ok(listeners) } else { Err(Error(failures.join("\n"))) }

@@ -1,5 +1,6 @@
 //! What commands do to sessions.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -14,6 +15,8 @@ use crate::monitor::{HANG_UP_GRACE, Monitor};
 use crate::sys::local::Peer;
 use crate::sys::pty;
 
+/// The longest name of a sender that is shown, in characters.
+const LONGEST_NAME: usize = 32;
 /// What is said of a session that nobody has.
 const NO_SUCH: &str = "there is no such session";
 /// What is said of one that ends.
@@ -23,7 +26,8 @@ impl Monitor {
     /// Hangs up the sessions with these numbers.
     pub(super) fn kill_sessions(&mut self, peer: Peer, numbers: &[u64], now: Instant) -> Answer {
         let mut outcomes = Vec::new();
-        for &number in numbers.iter().take(MOST_IDS) {
+        let mut once = BTreeSet::new();
+        for &number in numbers.iter().take(MOST_IDS).filter(|number| once.insert(**number)) {
             let found = self.session_number(number);
             let trouble = match found.and_then(|id| Some((id, self.sessions.get(&id)?))) {
                 None => Some(NO_SUCH),
@@ -78,7 +82,8 @@ impl Monitor {
                 outcomes.sort_by_key(|outcome| outcome.id);
             }
             Recipients::Ids(numbers) => {
-                for &number in numbers.iter().take(MOST_IDS) {
+                let mut once = BTreeSet::new();
+                for &number in numbers.iter().take(MOST_IDS).filter(|number| once.insert(**number)) {
                     let session = self.session_number(number).and_then(|id| self.sessions.get(&id));
                     let trouble = match session {
                         Some(session) => show(session, &shown, by_root),
@@ -91,7 +96,7 @@ impl Monitor {
         let of = outcomes.len();
         let reached: Vec<String> =
             outcomes.iter().filter(|outcome| outcome.trouble.is_none()).map(|o| o.id.to_string()).collect();
-        let told = format!("message to {of} sessions, shown in ({}): {text}", reached.join(" "));
+        let told = format!("message ({text}) to {of} sessions, shown in ({})", reached.join(" "));
         self.note_command(peer, &told, now);
         Answer::Each(outcomes)
     }
@@ -103,10 +108,24 @@ fn format(peer: Peer, sender: &str, text: &str) -> String {
     let host = visible(&host.to_string_lossy());
     let sender = match peer.uid {
         0 => "root".to_owned(),
-        uid => format!("{} (uid {uid})", visible(sender)),
+        uid => format!("{} (uid {uid})", account_name(sender)),
     };
-    let lines: Vec<String> = text.lines().map(visible).collect();
+    let lines: Vec<String> = text.lines().map(plain).collect();
     format!("\r\n\x07Message from {sender} on {host}:\r\n{}\r\n", lines.join("\r\n"))
+}
+
+/// What of a name an account may have; the rest could move the number out of sight.
+fn account_name(name: &str) -> String {
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+    name.chars().filter(is_plain).take(LONGEST_NAME).collect()
+}
+
+/// The text in ASCII: on a terminal that knows eight bits only, a byte of UTF-8 may be a control character.
+fn plain(text: &str) -> String {
+    let escaped = |c: char| {
+        if c.is_ascii() { c.to_string() } else { c.escape_unicode().to_string() }
+    };
+    visible(text).chars().map(escaped).collect()
 }
 
 /// Shows it to one user; returns why not.
@@ -154,8 +173,10 @@ mod tests {
         let text = format(root, "somebody", "down at 5\n\x1b[2Jbye");
         assert!(text.starts_with("\r\n\x07Message from root on "), "{text:?}");
         assert!(text.ends_with(":\r\ndown at 5\r\n^[[2Jbye\r\n"), "{text:?}");
-        let other = format(Peer { pid: 1, uid: 1000 }, "root\x1b", "x");
-        assert!(other.contains("Message from root^[ (uid 1000) on "), "{other:?}");
+        let sender = format!("root on e2e:{}\x1bthe machine goes down", " ".repeat(70));
+        let other = format(Peer { pid: 1, uid: 1000 }, &sender, "\u{11b}2J");
+        assert!(other.contains("Message from rootone2ethemachinegoesdown (uid 1000) on "), "{other:?}");
+        assert!(other.ends_with(":\r\n\\u{11b}2J\r\n"), "{other:?}");
     }
 
     #[test]
