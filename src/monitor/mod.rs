@@ -155,6 +155,8 @@ fn take_over(
     warnings: &mut Vec<String>,
 ) -> Result<Monitor, Error> {
     let now = Instant::now();
+    // It was executed by its descriptor, whose number the kernel takes for a name.
+    process::set_name(c"rlogind");
     let failed = |error: io::Error| Error(format!("cannot take over: {error}"));
     let (account, scratch) = begin_process(&mut options.config, warnings)?;
     // The rehearsal has looked at it; if it is gone since, the one before does as well.

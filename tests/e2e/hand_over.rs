@@ -202,6 +202,7 @@ fn an_upgrade_in_mid_stream_loses_no_byte_and_doubles_none() {
         let lines = world.audit.of("upgraded");
         assert!(lines.len() > 1, "{}", world.audit.text());
         assert_eq!(field(&lines[0], "sessions"), Some("1"));
+        assert_eq!(daemon.monitor().name, "rlogind", "what ps(1) and the journal call it");
         let mut other = Peer::log_in(ALICE);
         assert_eq!(other.run("echo new"), "new");
         other.send("exit 5\r");
