@@ -200,37 +200,8 @@ impl Monitor {
 
     /// Writes down all that has to go on, and has its descriptors kept.
     fn write_down(&self, now: Instant) -> io::Result<OwnedFd> {
-        let ago = |time: Instant| now.saturating_duration_since(time);
-        let keep = |fd: BorrowedFd| process::keep_on_exec(fd).map(|()| fd.as_raw_fd());
-        let mut sessions = Vec::new();
-        for (id, session) in &self.sessions {
-            let ends = match &session.ends {
-                Some((leader, client)) => Some((keep(leader.as_fd())?, keep(client.as_fd())?)),
-                None => None,
-            };
-            sessions.push(SessionState {
-                id: *id,
-                number: session.number,
-                begun: ago(session.begun),
-                who: session.who.clone(),
-                peer: session.peer,
-                tty: session.tty.clone(),
-                process: (session.process.id(), keep(session.process.as_fd())?),
-                link: keep(session.link.as_fd())?,
-                ends,
-                before: (session.before.read, session.before.written),
-                stage: match &session.stage {
-                    Stage::LoggingIn { reported } => StageState::LoggingIn { reported: *reported },
-                    Stage::Open { user, since } => {
-                        StageState::Open { user: user.clone(), since: ago(*since) }
-                    }
-                },
-                deadline: session.deadline.map(|time| time.saturating_duration_since(now)),
-                finished: session.finished.map(|(time, end)| (ago(time), end)),
-                ended: session.ended.map(|(time, end)| (ago(time), EndState::from(end))),
-                closed: session.closed,
-            });
-        }
+        let sessions = self.sessions.iter().map(|(id, session)| write_session_down(*id, session, now));
+        let sessions = sessions.collect::<io::Result<Vec<_>>>()?;
         let mut listeners = Vec::new();
         for listener in &self.parts.listeners {
             listeners.push((keep(listener.socket.as_fd())?, listener.via, listener.address));
@@ -260,7 +231,7 @@ impl Monitor {
             helpers,
             sessions,
             next_number: self.next_number,
-            begun: ago(self.begun),
+            begun: now.saturating_duration_since(self.begun),
             totals: self.totals.clone(),
             control: self.leave_control(keep)?,
         };
@@ -268,6 +239,39 @@ impl Monitor {
         keep(file.as_fd())?;
         Ok(file)
     }
+}
+
+/// Has a descriptor survive, and says its number.
+fn keep(fd: BorrowedFd) -> io::Result<RawFd> {
+    process::keep_on_exec(fd).map(|()| fd.as_raw_fd())
+}
+
+fn write_session_down(id: ConnectionId, session: &Session, now: Instant) -> io::Result<SessionState> {
+    let ago = |time: Instant| now.saturating_duration_since(time);
+    let ends = match &session.ends {
+        Some((leader, client)) => Some((keep(leader.as_fd())?, keep(client.as_fd())?)),
+        None => None,
+    };
+    Ok(SessionState {
+        id,
+        number: session.number,
+        begun: ago(session.begun),
+        who: session.who.clone(),
+        peer: session.peer,
+        tty: session.tty.clone(),
+        process: (session.process.id(), keep(session.process.as_fd())?),
+        link: keep(session.link.as_fd())?,
+        ends,
+        before: (session.before.read, session.before.written),
+        stage: match &session.stage {
+            Stage::LoggingIn { reported } => StageState::LoggingIn { reported: *reported },
+            Stage::Open { user, since } => StageState::Open { user: user.clone(), since: ago(*since) },
+        },
+        deadline: session.deadline.map(|time| time.saturating_duration_since(now)),
+        finished: session.finished.map(|(time, end)| (ago(time), end)),
+        ended: session.ended.map(|(time, end)| (ago(time), EndState::from(end))),
+        closed: session.closed,
+    })
 }
 
 /// The state that the image before has left, if this is the one that takes over.
