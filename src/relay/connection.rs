@@ -225,6 +225,13 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         (self.bytes_in + live, self.client.bytes_out)
     }
 
+    /// Bytes that have come from both sides, in all. Smaller than before when a flush has dropped some.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        let (bytes_in, bytes_out) = self.bytes();
+        bytes_in + bytes_out + self.client.outgoing.front().len() as u64
+    }
+
     /// Notes what the event loop learned of the client's end.
     pub fn client_ready(&mut self, ready: Ready) {
         self.client.readable |= ready.readable || ready.hung_up;

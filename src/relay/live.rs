@@ -24,6 +24,8 @@ use gather::How;
 pub(super) const TURN: usize = 64 * 1024;
 /// One read of a terminal gives no more than this; less room is not worth a call.
 const TERMINAL_READ: usize = 4096;
+/// Of many who move much, each collects this much before it is sent.
+const ENOUGH: usize = 3 * TERMINAL_READ;
 /// Reads of the terminal in one turn: it may change its state faster than we read.
 const READS: usize = 64;
 /// What a terminal can hold when its session ends: the kernel's buffer limit of
@@ -49,22 +51,38 @@ pub struct Scratch {
     decoded: Vec<u8>,
     /// How much of it this turn may use.
     room: usize,
-    /// Read on until there is nothing, rather than wait for the next event.
-    gather: bool,
+    pace: Pace,
+}
+
+/// How a turn reads its terminal and sends what it has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Who moves little: what is there is sent at once.
+    Prompt,
+    /// The only one that moves much: reads until there is nothing, and one send takes it all. But
+    /// a look at an empty terminal waits for the kernel's worker to fill it.
+    Whole,
+    /// One of several that move much: reads what is there, and sends it when there is enough or
+    /// nothing more has come until its next turn. Nobody waits for a worker, and a send costs as
+    /// much as a read.
+    Crowded,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Scratch { bytes: vec![0; TURN], decoded: Vec::with_capacity(TURN + 16), room: TURN, gather: true }
+        Scratch {
+            bytes: vec![0; TURN],
+            decoded: Vec::with_capacity(TURN + 16),
+            room: TURN,
+            pace: Pace::Whole,
+        }
     }
 }
 
 impl Scratch {
-    /// The next turn moves so much each way at most. If it is to gather, it reads a terminal until that has nothing:
-    /// then one send takes it all. But a look at an empty terminal waits for the kernel's worker to fill it, and
-    /// everybody else waits meanwhile.
-    pub fn limit(&mut self, room: usize, gather: bool) {
-        (self.room, self.gather) = (room.min(TURN), gather);
+    /// The next turn moves so much each way at most, in that way.
+    pub fn limit(&mut self, room: usize, pace: Pace) {
+        (self.room, self.pace) = (room.min(TURN), pace);
     }
 }
 
@@ -211,7 +229,24 @@ impl<T: Terminal> Live<T> {
             && self.readable
             && !self.short
             && !self.pacer.holds_output(now);
-        input || output
+        input || output || self.has_collected(client)
+    }
+
+    /// Whether output is kept only to be sent with more.
+    fn has_collected<C: Client>(&self, client: &ClientSide<C>) -> bool {
+        !client.outgoing.is_empty() && client.writable && !self.pacer.flush_is_pending()
+    }
+
+    /// Whether output read now is to be kept for a send with more.
+    fn collects<C: Client>(&self, client: &ClientSide<C>, pace: Pace, now: Instant) -> bool {
+        pace == Pace::Crowded
+            && self.readable
+            && client.writable
+            && client.outgoing.front().len() < ENOUGH
+            && self.output == Output::Flowing
+            && !self.pacer.flush_is_pending()
+            && !self.pacer.holds_output(now)
+            && !self.expects_flush(now)
     }
 
     /// When it must be looked at again even if nothing happens.
@@ -345,11 +380,11 @@ impl<T: Terminal> Live<T> {
         scratch: &mut Scratch,
         now: Instant,
     ) -> io::Result<()> {
-        let flush_is_pending = self.pacer.flush_is_pending();
-        if !flush_is_pending {
+        let collects = self.collects(client, scratch.pace, now);
+        if !collects && !self.pacer.flush_is_pending() {
             client.flush()?;
         }
-        if !client.outgoing.is_empty() {
+        if !collects && !client.outgoing.is_empty() {
             // A flush must be seen even so: it is what makes the waiting output worthless.
             if self.changed {
                 let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], How::Once, now);
@@ -360,16 +395,20 @@ impl<T: Terminal> Live<T> {
         if self.pacer.holds_output(now) {
             return Ok(());
         }
-        let flush_expected = self.flush_expected.is_some_and(|until| now < until);
         let ending = self.output != Output::Flowing;
-        let how = if scratch.gather || flush_expected || ending { How::Wholly } else { How::Hastily };
+        let wholly = scratch.pace == Pace::Whole || self.expects_flush(now) || ending;
+        let how = if wholly { How::Wholly } else { How::Hastily };
         let filled = self.gather(client, &mut scratch.bytes[..scratch.room], how, now);
-        if self.pacer.flush_is_pending() {
-            // It belongs behind the mark.
+        // After a flush it belongs behind the mark.
+        if collects || self.pacer.flush_is_pending() {
             client.outgoing.push(&scratch.bytes[..filled]);
             return Ok(());
         }
         client.send(&scratch.bytes[..filled])
+    }
+
+    fn expects_flush(&self, now: Instant) -> bool {
+        self.flush_expected.is_some_and(|until| now < until)
     }
 
     fn spend(&mut self, count: usize) {

@@ -45,7 +45,7 @@ use crate::wire::{answer, tcpmux};
 use admission::{Admission, Dice, Source};
 use connection::{Connection, Outcome, Ready};
 use ends::{WatchedClient, WatchedTerminal};
-pub use live::Scratch;
+pub use live::{Pace, Scratch};
 use orders::{Hearing, ask_for_session, report_closed};
 use state::EntryState;
 use turns::{Standing, Turns};
@@ -59,6 +59,8 @@ pub fn run(channel: Channel) -> io::Result<()> {
     // The signals that end the monitor stay blocked, as inherited: a ^C at its
     // terminal must not take the relay before the sessions are closed.
     process::raise_descriptor_limit()?;
+    // It wants the processor soon, not for long: a key that is typed waits for nothing else.
+    process::ask_for_short_slices();
     let mut link = RelayEnd::new(channel);
     let Incoming::Message(ToRelay::Setup(setup), _) = link.receive()? else {
         return Err(io::Error::other("no set-up from the monitor"));
@@ -272,11 +274,10 @@ impl Relay {
     fn turn(&mut self, id: ConnectionId, now: Instant) -> io::Result<()> {
         let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
         entry.standing.begin();
-        let gather = entry.standing.is_heavy() && !self.turns.is_crowded();
-        self.scratch.limit(self.turns.room(), gather);
+        let pace = self.turns.pace(entry.standing);
+        self.scratch.limit(self.turns.room(), pace);
         let turn = entry.connection.turn(&mut self.scratch, now);
-        let (bytes_in, bytes_out) = entry.connection.bytes();
-        entry.standing.end(bytes_in + bytes_out);
+        entry.standing.end(entry.connection.moved());
         match turn.outcome {
             Outcome::None => {}
             Outcome::Open(handshake) => {

@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 
-use super::live::TURN;
+use super::live::{Pace, TURN};
 use crate::ipc::ConnectionId;
 
-/// Who moved as much in a turn moves much.
-const MUCH: u64 = 4096;
+/// Who moved as much in a turn moves much. A terminal that is full gives 4095 bytes in one read.
+const MUCH: u64 = 2048;
 /// The least that a turn may move each way; less is not worth the system calls.
 const LEAST: usize = 8 * 1024;
 
@@ -32,11 +32,6 @@ impl Standing {
     /// It has its turn.
     pub(super) fn begin(&mut self) {
         self.queued = false;
-    }
-
-    /// It moved much in its last turn.
-    pub(super) fn is_heavy(&self) -> bool {
-        self.heavy
     }
 
     /// It had its turn, and has moved so many bytes in all.
@@ -71,9 +66,13 @@ impl Turns {
         self.heavy.pop_front()
     }
 
-    /// Whether somebody else who moves much waits.
-    pub(super) fn is_crowded(&self) -> bool {
-        !self.heavy.is_empty()
+    /// How somebody who has a turn now is to use it.
+    pub(super) fn pace(&self, standing: Standing) -> Pace {
+        match (standing.heavy, self.heavy.is_empty()) {
+            (false, _) => Pace::Prompt,
+            (true, true) => Pace::Whole,
+            (true, false) => Pace::Crowded,
+        }
     }
 
     /// How many bytes a turn may move each way: the fewer, the more there are who want to.

@@ -226,6 +226,24 @@ pub fn set_name(name: &CStr) {
     let _ = prctl::set_name(name);
 }
 
+/// The shortest slice of processor time that a process may ask for, in nanoseconds.
+const SHORTEST_SLICE: u64 = 100_000;
+
+/// Asks for short slices of processor time: the process does not get more of it, but gets it
+/// sooner. Kernels before 6.12 take no notice.
+pub fn ask_for_short_slices() {
+    // SAFETY: a sched_attr is integers, for which zeros are values.
+    let mut wishes: libc::sched_attr = unsafe { std::mem::zeroed() };
+    let size = libc::c_uint::try_from(size_of::<libc::sched_attr>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `size` bytes into it.
+    let told = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut wishes, size, 0) };
+    if told == 0 {
+        wishes.sched_runtime = SHORTEST_SLICE;
+        // SAFETY: the kernel reads the attributes, which say their own size.
+        unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wishes, 0) };
+    }
+}
+
 /// Keeps the calling process's memory out of core files and other processes' sight.
 pub fn protect() {
     let _ = prctl::set_dumpable(false);

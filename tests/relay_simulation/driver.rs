@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rlogind::ipc::{CloseCause, ConnectionId, Services};
-use rlogind::relay::Scratch;
 use rlogind::relay::connection::{Connection, Outcome, Ready, Turn};
 use rlogind::relay::state::{EntryState, RelayState};
+use rlogind::relay::{Pace, Scratch};
 
 use crate::kernel::{FakeClient, FakeTerminal, Happening, Kernel};
 use crate::random::Random;
@@ -365,10 +365,15 @@ impl Run {
         kernel.judge.reads = (0, 0);
         let before = kernel.progress;
         drop(kernel);
-        let gather = self.kernel().random.one_in(2);
-        scratch.limit(usize::MAX, gather);
+        let one_in_two = || self.kernel.borrow_mut().random.one_in(2);
+        let pace = match (one_in_two(), one_in_two()) {
+            (true, _) => Pace::Whole,
+            (false, true) => Pace::Prompt,
+            (false, false) => Pace::Crowded,
+        };
+        scratch.limit(usize::MAX, pace);
         let ended = self.ended_at.is_some();
-        self.kernel().hasty = !gather && !ended;
+        self.kernel().hasty = pace != Pace::Whole && !ended;
         let Turn { outcome, again, wake } = self.connection.turn(scratch, self.start + now);
         let moved = self.kernel().progress != before;
         self.again = again;
