@@ -44,6 +44,7 @@ use crate::ipc::{
     ConnectionId, FromRelay, FromSession, Incoming, RelayLink, SessionLink, Shared, ToRelay, ToSession,
 };
 use crate::sys::channel::Channel;
+use crate::sys::launch::Launcher;
 use crate::sys::process::{self, DescriptorLimit, Process};
 use crate::sys::{sandbox, socket};
 use control::Control;
@@ -303,6 +304,7 @@ struct Monitor {
     pid_file: Option<PidFile>,
     shared: OwnedFd,
     descriptors: DescriptorLimit,
+    launcher: Launcher,
     log: Log,
     poll: Poll,
     signals: SignalFd,

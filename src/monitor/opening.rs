@@ -35,7 +35,7 @@ impl Refusal {
 impl Monitor {
     /// Makes the session of a client, and returns it with the PTY's leader for the relay.
     pub(super) fn open_session(
-        &self,
+        &mut self,
         client: Option<OwnedFd>,
         fields: HandshakeFields,
         now: Instant,
@@ -127,10 +127,14 @@ impl Monitor {
             .map_err(|refusal| Refusal::of(peer, refusal.message(), refusal.to_string()))
     }
 
-    fn start_process(&self, start: SessionStart, follower: OwnedFd) -> io::Result<(Process, SessionLink)> {
+    fn start_process(
+        &mut self,
+        start: SessionStart,
+        follower: OwnedFd,
+    ) -> io::Result<(Process, SessionLink)> {
         let (ours, theirs) = Channel::pair()?;
         let shared = self.shared.try_clone()?;
-        let process = Process::start_role(super::SESSION_ROLE, theirs)?;
+        let process = Process::start_role(&mut self.launcher, super::SESSION_ROLE, theirs)?;
         let mut link = SessionLink::new(ours);
         let begun =
             link.set_nonblocking().and_then(|()| link.send(&ToSession::Start(start), vec![follower, shared]));

@@ -38,6 +38,7 @@ impl Monitor {
         only_client: Option<(Greeting, OwnedFd)>,
     ) -> io::Result<Monitor> {
         let Options { config, source, config_path, listen_is_fixed, stderr, arguments, .. } = options;
+        let launcher = Launcher::new()?;
         let poll = Poll::new()?;
         let signals = process::receive_signals(&SIGNALS)?;
         let token = Watched::Signals.token();
@@ -54,6 +55,7 @@ impl Monitor {
             pid_file: None,
             shared,
             descriptors: process::raise_descriptor_limit()?,
+            launcher,
             log,
             poll,
             signals,

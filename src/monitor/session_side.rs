@@ -139,7 +139,7 @@ impl Monitor {
 
     fn start_clerk(&mut self, task: &ToSession, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         let (ours, theirs) = Channel::pair()?;
-        let process = Process::start_role(SESSION_ROLE, theirs)?;
+        let process = Process::start_role(&mut self.launcher, SESSION_ROLE, theirs)?;
         let mut link = SessionLink::new(ours);
         match link.set_nonblocking().and_then(|()| link.send(task, descriptors)) {
             Ok(()) => {

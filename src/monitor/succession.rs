@@ -91,7 +91,7 @@ impl Monitor {
     /// Starts a relay, which takes over as soon as it is ready.
     pub(super) fn start_relay(&mut self, now: Instant) -> io::Result<()> {
         let (ours, theirs) = Channel::pair()?;
-        let process = Process::start_role(RELAY_ROLE, theirs)?;
+        let process = Process::start_role(&mut self.launcher, RELAY_ROLE, theirs)?;
         let ids = self.next_ids..self.next_ids + RELAY_IDS;
         match self.set_up(&process, RelayLink::new(ours), ids.start) {
             Ok(link) => {

@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod channel;
 pub mod identity;
+pub mod launch;
 pub mod local;
 pub mod memory_file;
 pub mod netgroup;

@@ -21,10 +21,13 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve};
 
 use super::channel::Channel;
+use super::launch::Launcher;
 
 /// Our own executable: the image this process runs, even when the file has been
 /// replaced since.
-const OWN_IMAGE: &str = "/proc/self/exe";
+const OWN_IMAGE: &CStr = c"/proc/self/exe";
+/// resolv.conf(5): a name server that is away must not eat up the login's time.
+const RESOLVER_OPTIONS: (&str, &str) = ("RES_OPTIONS", "timeout:2 attempts:2");
 
 /// The most processes that are looked for when a process is ended with all that it started.
 const MOST_DESCENDANTS: usize = 4096;
@@ -51,8 +54,12 @@ impl Process {
     ///
     /// # Errors
     /// Out of processes, descriptors or memory.
-    pub fn start_role(role: &str, channel: Channel) -> io::Result<Process> {
-        Process::start(Path::new(OWN_IMAGE), &[role.into()], channel)
+    pub fn start_role(launcher: &mut Launcher, role: &str, channel: Channel) -> io::Result<Process> {
+        let arguments = [c"rlogind".to_owned(), CString::new(role)?];
+        let (name, value) = RESOLVER_OPTIONS;
+        let environment = [CString::new(format!("{name}={value}"))?];
+        let (pid, pidfd) = launcher.start(OWN_IMAGE, &arguments, &environment, channel.as_fd())?;
+        Ok(Process { pid, pidfd })
     }
 
     /// Starts an executable as [`Process::start_role`] starts ours.
@@ -60,16 +67,11 @@ impl Process {
     /// # Errors
     /// There is none, or as there.
     pub fn start_image(image: &Image, arguments: &[OsString], channel: Channel) -> io::Result<Process> {
-        Process::start(&image.path(), arguments, channel)
-    }
-
-    fn start(image: &Path, arguments: &[OsString], channel: Channel) -> io::Result<Process> {
-        let child = Command::new(image)
+        let child = Command::new(image.path())
             .arg0("rlogind")
             .args(arguments)
             .env_clear()
-            // resolv.conf(5): a name server that is away must not eat up the login's time.
-            .env("RES_OPTIONS", "timeout:2 attempts:2")
+            .env(RESOLVER_OPTIONS.0, RESOLVER_OPTIONS.1)
             .stdin(Stdio::from(OwnedFd::from(channel)))
             .stdout(Stdio::null())
             .current_dir("/")

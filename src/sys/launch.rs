@@ -1,0 +1,222 @@
+//! Starting a process in another image without a copy of the table of descriptors.
+//!
+//! fork(2) copies that table, and execve(2) closes one after the other what is not to be
+//! inherited. With thousands of sessions, whose descriptors the monitor holds, that is most
+//! of what the start of a process costs. Here the child shares the table until
+//! close_range(2) gives it one of its own that has only its lowest part.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::stat::Mode;
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, dup3};
+
+/// The stack of a child until it executes its image: it calls a few functions of the C library.
+const STACK: usize = 64 * 1024;
+
+/// Starts processes. It keeps two low descriptors for that, so it has to be made early.
+#[derive(Debug)]
+pub struct Launcher {
+    /// The null device.
+    null: OwnedFd,
+    /// What the child's standard input is copied from; the null device meanwhile.
+    input: OwnedFd,
+}
+
+/// What the child has to do, as it may call nothing that takes a lock or memory.
+struct Order {
+    image: *const c_char,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+    input: RawFd,
+    null: RawFd,
+    signals: SigSet,
+    /// What went wrong, for the parent.
+    error: Errno,
+}
+
+impl Launcher {
+    /// With the lowest descriptors that are free.
+    ///
+    /// # Errors
+    /// There is no null device, or out of descriptors.
+    pub fn new() -> io::Result<Launcher> {
+        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        let input = null.try_clone()?;
+        Ok(Launcher { null, input })
+    }
+
+    /// Executes an image in a process of its own, in the root directory and with this
+    /// standard input, the null device as standard output, our standard error, our blocked
+    /// signals, and nothing else of ours.
+    ///
+    /// # Errors
+    /// Out of processes, descriptors or memory, or those of execve(2).
+    pub fn start(
+        &mut self,
+        image: &CStr,
+        arguments: &[CString],
+        environment: &[CString],
+        input: BorrowedFd,
+    ) -> io::Result<(Pid, OwnedFd)> {
+        let pointers = |words: &[CString]| -> Vec<*const c_char> {
+            words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect()
+        };
+        let (arguments, environment) = (pointers(arguments), pointers(environment));
+        replace(&mut self.input, input)?;
+        let mut order = Order {
+            image: image.as_ptr(),
+            arguments: arguments.as_ptr(),
+            environment: environment.as_ptr(),
+            input: self.input.as_raw_fd(),
+            null: self.null.as_raw_fd(),
+            signals: SigSet::empty(),
+            error: Errno::UnknownErrno,
+        };
+        let started = run(&mut order);
+        // Or the other end would not see this one close.
+        replace(&mut self.input, self.null.as_fd())?;
+        started
+    }
+}
+
+/// Makes `slot` another descriptor of what `to` stands for.
+fn replace(slot: &mut OwnedFd, to: BorrowedFd) -> io::Result<()> {
+    loop {
+        match dup3(to, slot, OFlag::O_CLOEXEC) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EINTR | Errno::EBUSY) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn run(order: &mut Order) -> io::Result<(Pid, OwnedFd)> {
+    // A handler must not run in the child, in our memory.
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
+    order.signals = before;
+    let mut stack: Vec<u128> = vec![0; STACK / size_of::<u128>()];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut pidfd: c_int = -1;
+    // SAFETY: the child runs on a stack of its own, whose end is aligned, and we stand still
+    // until it has executed its image or exited (CLONE_VFORK); so all that `order` points to
+    // lives as long as the child uses it. The kernel writes the number of a descriptor to
+    // where the fifth argument points.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr().add(stack.len()).cast::<c_void>();
+        libc::clone(child, top, flags, ptr::from_mut(order).cast(), &raw mut pidfd)
+    };
+    let pid = Errno::result(pid);
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    let pid = Pid::from_raw(pid?);
+    // SAFETY: the kernel has just made this descriptor for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    if order.error == Errno::UnknownErrno {
+        return Ok((pid, pidfd));
+    }
+    // It has exited with that.
+    let _ = waitpid(pid, None);
+    Err(order.error.into())
+}
+
+/// In the child: every path ends in another image or in `_exit`.
+extern "C" fn child(order: *mut c_void) -> c_int {
+    // SAFETY: the parent's order; the parent stands still meanwhile.
+    let order = unsafe { &mut *order.cast::<Order>() };
+    order.error = prepare_and_execute(order);
+    // SAFETY: no function registered by the parent is to run here.
+    unsafe { libc::_exit(127) }
+}
+
+fn prepare_and_execute(order: &Order) -> Errno {
+    let first = order.input.max(order.null) + 1;
+    // SAFETY: system calls with integers, and with strings and arrays that are alive as said
+    // in `run`. The descriptors are this process's own once the table is.
+    unsafe {
+        let own_table =
+            libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE);
+        // Before Linux 5.9 with a copy of all of it.
+        if own_table < 0 && libc::unshare(libc::CLONE_FILES) < 0 {
+            return Errno::last();
+        }
+        if libc::dup2(order.input, libc::STDIN_FILENO) < 0
+            || libc::dup2(order.null, libc::STDOUT_FILENO) < 0
+            || libc::chdir(c"/".as_ptr()) < 0
+            || sigprocmask(SigmaskHow::SIG_SETMASK, Some(&order.signals), None).is_err()
+        {
+            return Errno::last();
+        }
+        libc::execve(order.image, order.arguments, order.environment);
+    }
+    Errno::last()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use nix::sys::signal::Signal;
+    use nix::sys::wait::WaitStatus;
+
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<CString> {
+        words.iter().map(|word| CString::new(*word).unwrap()).collect()
+    }
+
+    /// What a shell says on its standard input, and how it ended.
+    fn told_by(launcher: &mut Launcher, script: &str) -> (String, WaitStatus) {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let script = format!("read line; {script}");
+        let arguments = words(&["shell", "-c", &script]);
+        let (pid, _) = launcher.start(c"/bin/sh", &arguments, &words(&["A=b"]), theirs.as_fd()).unwrap();
+        drop(theirs);
+        let _ = ours.write_all(b"question\n");
+        let mut told = String::new();
+        // Its end is seen: nothing of ours holds the other side.
+        ours.read_to_string(&mut told).unwrap();
+        (told, waitpid(pid, None).unwrap())
+    }
+
+    #[test]
+    fn the_child_has_its_input_the_null_device_and_nothing_else_of_ours() {
+        let mut launcher = Launcher::new().unwrap();
+        let many: Vec<OwnedFd> = (0..100).map(|_| nix::unistd::dup(std::io::stderr()).unwrap()).collect();
+        let script =
+            "own=$(ls /proc/$$/fd); echo $0 $A $line $(pwd) $own $(readlink /proc/$$/fd/1) >&0; exit 3";
+        let (told, status) = told_by(&mut launcher, script);
+        // The last one is the shell's own, to read from ls.
+        assert_eq!(told, "shell b question / 0 1 2 3 /dev/null\n");
+        assert!(matches!(status, WaitStatus::Exited(_, 3)));
+        drop(many);
+        // Its low descriptors are as before, whatever has come between.
+        assert_eq!(told_by(&mut launcher, "echo again >&0").0, "again\n");
+    }
+
+    #[test]
+    fn blocked_signals_stay_blocked_and_others_do_not() {
+        let mut blocked = SigSet::empty();
+        blocked.add(Signal::SIGHUP);
+        let mut before = SigSet::empty();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), Some(&mut before)).unwrap();
+        let script = "echo $(grep SigBlk /proc/$$/status | cut -f 2) >&0";
+        let (told, _) = told_by(&mut Launcher::new().unwrap(), script);
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None).unwrap();
+        assert_eq!(u64::from_str_radix(told.trim(), 16).unwrap(), 1 << (Signal::SIGHUP as u64 - 1));
+    }
+
+    #[test]
+    fn an_image_that_is_not_there_is_an_error_and_leaves_no_process() {
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        let error = Launcher::new().unwrap().start(c"/nowhere", &[], &[], theirs.as_fd()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+    }
+}
