@@ -85,7 +85,7 @@ impl Monitor {
     }
 
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
-        self.sessions.keys().copied().collect()
+        self.sessions.ids()
     }
 
     /// Waits for a process's end, and for nothing else of it.

@@ -17,9 +17,10 @@ mod session_side;
 mod startup;
 mod steps;
 mod succession;
+mod table;
 mod upgrade;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
@@ -53,6 +54,7 @@ use startup::{Account, PidFile};
 pub use startup::{Error, pam_service};
 use steps::Step;
 use succession::{Estate, Handing, RelayProcess};
+use table::Sessions;
 use upgrade::Upgrade;
 use upgrade::state::MonitorState;
 pub use upgrade::{REHEARSAL_ROLE, rehearse, rehearsed_config};
@@ -337,7 +339,7 @@ struct Monitor {
     upgrade: Upgrade,
     /// Processes of which nothing is expected but their end.
     helpers: Vec<(Process, Helper)>,
-    sessions: HashMap<ConnectionId, Session>,
+    sessions: Sessions,
     /// The number of the next session, for people.
     next_number: u64,
     /// The administrator's commands.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::session::{Session, Stage, Who};
-use super::{KILL_GRACE, Listener, Monitor};
+use super::{Listener, Monitor};
 use crate::config::UnreservedPort;
 use crate::ipc::{HandshakeFields, SessionLink, SessionStart, ToSession};
 use crate::sys::channel::Channel;
@@ -79,7 +79,7 @@ impl Monitor {
             before: socket::traffic(client.as_fd()),
             ends: Some((pty.leader, client)),
             stage: Stage::LoggingIn { reported: false },
-            deadline: Some(now + self.config.limits.login + KILL_GRACE),
+            deadline: None,
             finished: None,
             ended: None,
             closed: None,

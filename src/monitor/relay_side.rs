@@ -53,7 +53,7 @@ impl Monitor {
                 self.log.write(&Event::Shortage { text, count: 1 }, now);
             }
             FromRelay::Open { id, peer, fields } => {
-                if self.sessions.contains_key(&id) {
+                if self.sessions.contains(id) {
                     return Err("it asked for the same session twice");
                 }
                 if !self.relay.as_mut().is_some_and(|relay| relay.may_open(id)) {
@@ -103,7 +103,8 @@ impl Monitor {
         }
         session.number = self.next_number;
         self.next_number += 1;
-        self.sessions.insert(id, session);
+        let deadline = now + self.config.limits.login + KILL_GRACE;
+        self.sessions.insert(id, session, Some(deadline));
         self.tell_relay(&ToRelay::Opened(id), vec![leader]);
     }
 

@@ -74,7 +74,7 @@ impl Monitor {
             announce: only_client.is_none(),
             upgrade: Upgrade::new(),
             helpers: Vec::new(),
-            sessions: HashMap::new(),
+            sessions: Sessions::default(),
             next_number: 1,
             control: Control::default(),
             begun: Instant::now(),
@@ -127,8 +127,8 @@ impl Monitor {
         if self.relay_has_more {
             return Some(Duration::ZERO);
         }
-        let sessions = self.sessions.values().filter_map(|session| session.deadline);
-        let others = [
+        let due = [
+            self.sessions.next_deadline(),
             self.log.retry_at(),
             self.look_again_at,
             self.succession_due(),
@@ -136,7 +136,7 @@ impl Monitor {
             self.farewell_due(),
             self.control_due(),
         ];
-        let next = sessions.chain(others.into_iter().flatten()).min()?;
+        let next = due.into_iter().flatten().min()?;
         // One more millisecond: poll rounds down, and would find nothing due.
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
@@ -154,15 +154,12 @@ impl Monitor {
     }
 
     fn expire_sessions(&mut self, now: Instant) {
-        for session in self.sessions.values_mut() {
-            if session.deadline.is_some_and(|time| time <= now) {
-                session.deadline = None;
-                match (&session.stage, session.finished) {
-                    // A shell that still runs may be left running.
-                    (Stage::Open { .. }, None) => session.process.kill(),
-                    // A PAM module may hang in a program of its own.
-                    (Stage::LoggingIn { .. }, _) | (_, Some(_)) => session.process.kill_with_descendants(),
-                }
+        while let Some(session) = self.sessions.take_due(now) {
+            match (&session.stage, session.finished) {
+                // A shell that still runs may be left running.
+                (Stage::Open { .. }, None) => session.process.kill(),
+                // A PAM module may hang in a program of its own.
+                (Stage::LoggingIn { .. }, _) | (_, Some(_)) => session.process.kill_with_descendants(),
             }
         }
     }

@@ -35,7 +35,7 @@ pub(super) struct Session {
     /// What the client's connection had moved before the session.
     pub(super) before: Traffic,
     pub(super) stage: Stage,
-    /// When the process is killed unless it has come further.
+    /// When the process is killed unless it has come further; the table's to change.
     pub(super) deadline: Option<Instant>,
     /// How and when the shell ended, by the session process's word.
     pub(super) finished: Option<(Instant, SessionEnd)>,
@@ -111,7 +111,6 @@ impl Session {
         match (event, &mut self.stage) {
             (LoginEvent::Opened { user, .. }, Stage::LoggingIn { .. }) => {
                 self.stage = Stage::Open { user: user.clone(), since: now };
-                self.deadline = None;
                 Ok(())
             }
             (LoginEvent::Opened { .. }, Stage::Open { .. }) => Err("opened twice"),

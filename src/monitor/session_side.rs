@@ -11,12 +11,13 @@ impl Monitor {
     pub(super) fn hear_session(&mut self, id: ConnectionId, now: Instant) {
         // It sends few, and one at a time.
         loop {
-            let Some(session) = self.sessions.get_mut(&id) else { return };
+            let Some(session) = self.sessions.get_mut(id) else { return };
             let offence = match session.link.receive() {
                 Ok(Incoming::Message(FromSession::Event(event), _)) => match session.note(&event, now) {
                     Ok(()) => {
                         let (peer, tty) = (session.peer, session.tty.clone());
                         if matches!(event, LoginEvent::Opened { .. }) {
+                            self.sessions.set_deadline(id, None);
                             self.tell_relay(&ToRelay::LoggedIn(id), Vec::new());
                         }
                         control::count_login(&mut self.totals, &event);
@@ -45,7 +46,7 @@ impl Monitor {
 
     /// Says why a session is hung up, where the log would not show it otherwise.
     pub(super) fn note_cause(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
-        let Some(Session { peer, tty, stage: Stage::Open { user, .. }, .. }) = self.sessions.get(&id) else {
+        let Some(Session { peer, tty, stage: Stage::Open { user, .. }, .. }) = self.sessions.get(id) else {
             return;
         };
         let text = match cause {
@@ -60,7 +61,7 @@ impl Monitor {
 
     /// The relay has closed the connection, so nobody sits at the terminal any more.
     pub(super) fn close_session(&mut self, id: ConnectionId, bytes: (u64, u64), now: Instant) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         if session.closed.is_some() {
             // Said again, it must not put off the deadline.
             return;
@@ -68,7 +69,7 @@ impl Monitor {
         session.closed = Some(bytes);
         session.ends = None;
         if session.ended.is_none() {
-            session.deadline = Some(now + HANG_UP_GRACE);
+            self.sessions.set_deadline(id, Some(now + HANG_UP_GRACE));
             self.tell_session(id, Some(&ToSession::HangUp), now);
         }
         self.forget_if_over(id, now);
@@ -76,7 +77,7 @@ impl Monitor {
 
     /// Sends a session's process a message, and what waits already.
     pub(super) fn tell_session(&mut self, id: ConnectionId, message: Option<&ToSession>, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         // One that is gone hears nothing any more; its process descriptor tells.
         let _ = session.link.flush();
         if let Some(message) = message {
@@ -90,13 +91,12 @@ impl Monitor {
     pub(super) fn bury_session(&mut self, id: ConnectionId, now: Instant) {
         // What it said last is heard first.
         self.hear_session(id, now);
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
         if session.ended.is_some() {
             return;
         }
         let Ok(Some(end)) = session.process.try_wait() else { return };
         session.ended = Some((now, end));
-        session.deadline = None;
         let left = session.open_records(self.config.audit.records);
         // Killed on its way to the shell, it may have recorded the login already.
         let uncertain = matches!(session.stage, Stage::LoggingIn { .. }) && end != End::Exited(0);
@@ -104,6 +104,7 @@ impl Monitor {
         let registry = self.poll.registry();
         let _ = registry.deregister(&mut SourceFd(&session.link.as_raw_fd()));
         let _ = registry.deregister(&mut SourceFd(&session.process.as_raw_fd()));
+        self.sessions.set_deadline(id, None);
         self.tell_relay(&ToRelay::Ended(id), Vec::new());
         if let Some(left) = left {
             let text = "the session process was ended before it had closed PAM and the records".to_owned();
@@ -155,7 +156,7 @@ impl Monitor {
 
     /// At the end of the daemon's patience.
     pub(super) fn end_process(&mut self, id: ConnectionId, now: Instant) {
-        if let Some(session) = self.sessions.remove(&id) {
+        if let Some(session) = self.sessions.remove(id) {
             let mut session = session;
             session.ended = Some((now, process::End::Signaled(Signal::SIGKILL as i32)));
             if let Some(event) = session.epitaph() {
@@ -170,17 +171,18 @@ impl Monitor {
     }
 
     pub(super) fn forget_if_over(&mut self, id: ConnectionId, now: Instant) {
-        if let Some(session) = self.sessions.get(&id)
+        if let Some(session) = self.sessions.get(id)
             && session.is_over()
         {
             if let Some(event) = session.epitaph() {
                 self.log.write(&event, now);
             }
             if let (Stage::Open { .. }, Some((bytes_in, bytes_out))) = (&session.stage, session.closed) {
-                self.totals.bytes_in += bytes_in;
-                self.totals.bytes_out += bytes_out;
+                // The relay's word, and it may say anything.
+                self.totals.bytes_in = self.totals.bytes_in.saturating_add(bytes_in);
+                self.totals.bytes_out = self.totals.bytes_out.saturating_add(bytes_out);
             }
-            self.sessions.remove(&id);
+            self.sessions.remove(id);
         }
     }
 }

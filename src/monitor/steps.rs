@@ -24,7 +24,7 @@ impl Monitor {
         let Estate { file, carried, refusals } = std::mem::take(&mut self.estate);
         relay.carried = carried.iter().map(|(id, _)| *id).collect();
         let sessions = self.sessions.iter().filter(|(_, session)| session.closed.is_none());
-        let mut living: Vec<ConnectionId> = sessions.map(|(id, _)| *id).collect();
+        let mut living: Vec<ConnectionId> = sessions.map(|(id, _)| id).collect();
         living.sort_unstable();
         let carried = carried.into_iter().filter(|(id, _)| living.binary_search(id).is_err());
         file.map(Step::Inherit)
@@ -76,7 +76,7 @@ impl Monitor {
             Step::Inherit(file) => link.try_send(&ToRelay::Inherit, &[file.as_fd()]),
             Step::Resume(id) => {
                 // It may have come to its end meanwhile.
-                let Some(session) = self.sessions.get(id).filter(|session| session.closed.is_none()) else {
+                let Some(session) = self.sessions.get(*id).filter(|session| session.closed.is_none()) else {
                     return Ok(true);
                 };
                 let Some((leader, client)) = &session.ends else { return Ok(true) };

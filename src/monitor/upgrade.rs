@@ -200,7 +200,7 @@ impl Monitor {
 
     /// Writes down all that has to go on, and has its descriptors kept.
     fn write_down(&self, now: Instant) -> io::Result<OwnedFd> {
-        let sessions = self.sessions.iter().map(|(id, session)| write_session_down(*id, session, now));
+        let sessions = self.sessions.iter().map(|(id, session)| write_session_down(id, session, now));
         let sessions = sessions.collect::<io::Result<Vec<_>>>()?;
         let mut listeners = Vec::new();
         for listener in &self.parts.listeners {
@@ -335,17 +335,22 @@ impl Monitor {
                     StageState::LoggingIn { reported } => Stage::LoggingIn { reported },
                     StageState::Open { user, since } => Stage::Open { user, since: then(since) },
                 },
-                deadline: row.deadline.map(|left| now + left),
+                deadline: None,
                 finished: row.finished.map(|(ago, end)| (then(ago), end)),
                 ended: row.ended.map(|(ago, end)| (then(ago), End::from(end))),
                 closed: row.closed,
             };
-            self.watch_again(row.id, session)?;
+            self.watch_again(row.id, session, row.deadline.map(|left| now + left))?;
         }
         Ok(())
     }
 
-    fn watch_again(&mut self, id: ConnectionId, mut session: Session) -> io::Result<()> {
+    fn watch_again(
+        &mut self,
+        id: ConnectionId,
+        mut session: Session,
+        deadline: Option<Instant>,
+    ) -> io::Result<()> {
         if session.ended.is_none() {
             self.watch(id, &session)?;
             if session.closed.is_some() {
@@ -353,7 +358,7 @@ impl Monitor {
                 let _ = session.link.send(&ToSession::HangUp, Vec::new());
             }
         }
-        self.sessions.insert(id, session);
+        self.sessions.insert(id, session, deadline);
         Ok(())
     }
 }

@@ -26,6 +26,8 @@ pub(super) const TURN: usize = 64 * 1024;
 const TERMINAL_READ: usize = 4096;
 /// Of many who move much, each collects this much before it is sent.
 const ENOUGH: usize = 3 * TERMINAL_READ;
+/// So many queues to collect in are kept for the next one that needs some.
+const SPARE: usize = 16;
 /// Reads of the terminal in one turn: it may change its state faster than we read.
 const READS: usize = 64;
 /// What a terminal can hold when its session ends: the kernel's buffer limit of
@@ -52,6 +54,8 @@ pub struct Scratch {
     /// How much of it this turn may use.
     room: usize,
     pace: Pace,
+    /// Empty queues with memory, for output that is collected.
+    spare: Vec<Queue>,
 }
 
 /// How a turn reads its terminal and sends what it has read.
@@ -75,6 +79,7 @@ impl Default for Scratch {
             decoded: Vec::with_capacity(TURN + 16),
             room: TURN,
             pace: Pace::Whole,
+            spare: Vec::with_capacity(SPARE),
         }
     }
 }
@@ -83,6 +88,19 @@ impl Scratch {
     /// The next turn moves so much each way at most, in that way.
     pub fn limit(&mut self, room: usize, pace: Pace) {
         (self.room, self.pace) = (room.min(TURN), pace);
+    }
+
+    /// A queue to collect in.
+    fn collector(&mut self) -> Queue {
+        self.spare.pop().unwrap_or_else(|| Queue::with_room(ENOUGH + TERMINAL_READ))
+    }
+
+    /// Takes it back, and its memory, unless there are many.
+    fn keep(&mut self, mut collector: Queue) {
+        if self.spare.len() < SPARE {
+            collector.empty();
+            self.spare.push(collector);
+        }
     }
 }
 
@@ -229,11 +247,11 @@ impl<T: Terminal> Live<T> {
             && self.readable
             && !self.short
             && !self.pacer.holds_output(now);
-        input || output || self.has_collected(client)
+        input || output || self.has_waiting(client)
     }
 
-    /// Whether output is kept only to be sent with more.
-    fn has_collected<C: Client>(&self, client: &ClientSide<C>) -> bool {
+    /// Whether there is output that only waits to be sent.
+    fn has_waiting<C: Client>(&self, client: &ClientSide<C>) -> bool {
         !client.outgoing.is_empty() && client.writable && !self.pacer.flush_is_pending()
     }
 
@@ -381,16 +399,16 @@ impl<T: Terminal> Live<T> {
         now: Instant,
     ) -> io::Result<()> {
         let collects = self.collects(client, scratch.pace, now);
-        if !collects && !self.pacer.flush_is_pending() {
-            client.flush()?;
-        }
-        if !collects && !client.outgoing.is_empty() {
-            // A flush must be seen even so: it is what makes the waiting output worthless.
-            if self.changed {
-                let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], How::Once, now);
-                client.outgoing.push(&scratch.bytes[..filled]);
+        if !collects {
+            self.send_waiting(client, scratch)?;
+            if !client.outgoing.is_empty() {
+                // A flush must be seen even so: it is what makes the waiting output worthless.
+                if self.changed {
+                    let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], How::Once, now);
+                    client.outgoing.push(&scratch.bytes[..filled]);
+                }
+                return Ok(());
             }
-            return Ok(());
         }
         if self.pacer.holds_output(now) {
             return Ok(());
@@ -399,12 +417,29 @@ impl<T: Terminal> Live<T> {
         let wholly = scratch.pace == Pace::Whole || self.expects_flush(now) || ending;
         let how = if wholly { How::Wholly } else { How::Hastily };
         let filled = self.gather(client, &mut scratch.bytes[..scratch.room], how, now);
+        if collects && filled > 0 && client.outgoing.is_empty() {
+            client.outgoing = scratch.collector();
+        }
         // After a flush it belongs behind the mark.
         if collects || self.pacer.flush_is_pending() {
             client.outgoing.push(&scratch.bytes[..filled]);
             return Ok(());
         }
         client.send(&scratch.bytes[..filled])
+    }
+
+    /// Sends what was collected, or what the client would not take before.
+    fn send_waiting<C: Client>(&self, client: &mut ClientSide<C>, scratch: &mut Scratch) -> io::Result<()> {
+        if !self.has_waiting(client) {
+            return Ok(());
+        }
+        if scratch.pace != Pace::Crowded {
+            return client.flush();
+        }
+        let collected = std::mem::take(&mut client.outgoing);
+        client.send(collected.front())?;
+        scratch.keep(collected);
+        Ok(())
     }
 
     fn expects_flush(&self, now: Instant) -> bool {

@@ -9,6 +9,17 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// An empty one with memory for so many bytes.
+    pub(super) fn with_room(bytes: usize) -> Queue {
+        Queue { bytes: Vec::with_capacity(bytes), start: 0 }
+    }
+
+    /// Empties it but keeps its memory.
+    pub(super) fn empty(&mut self) {
+        self.bytes.clear();
+        self.start = 0;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.bytes.len()
     }

@@ -24,6 +24,7 @@ use crate::ipc::FromSession;
 use crate::records::journal::Journal;
 use crate::records::{self, Sitting};
 use crate::sys::identity::as_user;
+use crate::sys::memory;
 use crate::sys::pam::Transaction;
 use crate::sys::process::{self, End, Process};
 use crate::sys::shell::{self, Shell};
@@ -184,6 +185,7 @@ fn close(login: &Login, user: &User, pam: &mut Transaction<Prompts>) {
 impl Session {
     /// Waits for the shell's end, or brings it about, and closes everything.
     pub(super) fn run_to_end(mut self, login: &Login) {
+        memory::release_stack();
         let end = self.wait(login);
         // The user need not wait for modules that take their time to close.
         let _ = login.send(&FromSession::Finished(end));

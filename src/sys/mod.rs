@@ -9,6 +9,7 @@ pub mod channel;
 pub mod identity;
 pub mod launch;
 pub mod local;
+pub mod memory;
 pub mod memory_file;
 pub mod netgroup;
 pub mod pam;

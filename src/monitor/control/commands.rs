@@ -29,7 +29,7 @@ impl Monitor {
         let mut once = BTreeSet::new();
         for &number in numbers.iter().take(MOST_IDS).filter(|number| once.insert(**number)) {
             let found = self.session_number(number);
-            let trouble = match found.and_then(|id| Some((id, self.sessions.get(&id)?))) {
+            let trouble = match found.and_then(|id| Some((id, self.sessions.get(id)?))) {
                 None => Some(NO_SUCH),
                 Some((_, session)) if session.is_ending() => Some(ENDING),
                 Some((id, session)) => {
@@ -46,14 +46,14 @@ impl Monitor {
 
     /// Ends a session as its client's going would; the relay sends what it showed last.
     fn hang_up(&mut self, id: ConnectionId, now: Instant) {
-        if let Some(session) = self.sessions.get_mut(&id) {
+        if let Some(session) = self.sessions.get_mut(id) {
             session.deadline = session.deadline.into_iter().chain([now + HANG_UP_GRACE]).min();
         }
         self.tell_session(id, Some(&ToSession::HangUp), now);
     }
 
     fn session_number(&self, number: u64) -> Option<ConnectionId> {
-        self.sessions.iter().find(|(_, session)| session.number == number).map(|(id, _)| *id)
+        self.sessions.iter().find(|(_, session)| session.number == number).map(|(id, _)| id)
     }
 
     /// Shows a text on the terminals of sessions.
@@ -84,7 +84,7 @@ impl Monitor {
             Recipients::Ids(numbers) => {
                 let mut once = BTreeSet::new();
                 for &number in numbers.iter().take(MOST_IDS).filter(|number| once.insert(**number)) {
-                    let session = self.session_number(number).and_then(|id| self.sessions.get(&id));
+                    let session = self.session_number(number).and_then(|id| self.sessions.get(id));
                     let trouble = match session {
                         Some(session) => show(session, &shown, by_root),
                         None => Some(NO_SUCH.to_owned()),

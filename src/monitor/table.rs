@@ -1,0 +1,133 @@
+//! The monitor's table of sessions, and when which of them has to be looked at: what that
+//! costs does not grow with those that have no deadline.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+use super::session::Session;
+use crate::ipc::ConnectionId;
+
+/// All sessions by the relay's name for them.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    rows: HashMap<ConnectionId, Session>,
+    /// Those with a deadline.
+    due: BTreeSet<(Instant, ConnectionId)>,
+}
+
+impl Sessions {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(super) fn contains(&self, id: ConnectionId) -> bool {
+        self.rows.contains_key(&id)
+    }
+
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Session> {
+        self.rows.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Session> {
+        self.rows.get_mut(&id)
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        self.rows.keys().copied().collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Session)> {
+        self.rows.iter().map(|(id, session)| (*id, session))
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Session> {
+        self.rows.values()
+    }
+
+    /// Puts a session in, which is killed unless it has come further by the deadline.
+    pub(super) fn insert(&mut self, id: ConnectionId, session: Session, deadline: Option<Instant>) {
+        self.remove(id);
+        self.rows.insert(id, session);
+        self.set_deadline(id, deadline);
+    }
+
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Session> {
+        self.set_deadline(id, None);
+        self.rows.remove(&id)
+    }
+
+    /// The deadline of a session from now on.
+    pub(super) fn set_deadline(&mut self, id: ConnectionId, deadline: Option<Instant>) {
+        let Some(session) = self.rows.get_mut(&id) else { return };
+        if let Some(before) = std::mem::replace(&mut session.deadline, deadline) {
+            self.due.remove(&(before, id));
+        }
+        self.due.extend(deadline.map(|time| (time, id)));
+    }
+
+    /// The next deadline of any.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.due.first().map(|(time, _)| *time)
+    }
+
+    /// Takes one session's deadline away that is over, and returns the session.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<&Session> {
+        let (_, id) = self.due.first().copied().filter(|(time, _)| *time <= now)?;
+        self.set_deadline(id, None);
+        self.get(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ipc::SessionLink;
+    use crate::monitor::session::{Stage, Who};
+    use crate::sys::channel::Channel;
+    use crate::sys::process::Process;
+    use crate::sys::socket::Traffic;
+
+    fn session(number: u64) -> Session {
+        let (ours, theirs) = Channel::pair().unwrap();
+        Session {
+            number,
+            begun: Instant::now(),
+            who: Who::default(),
+            peer: "192.0.2.1:1023".parse().unwrap(),
+            tty: "pts/1".to_owned(),
+            process: Process::inherited(0, theirs.into()),
+            link: SessionLink::new(ours),
+            ends: None,
+            before: Traffic::default(),
+            stage: Stage::LoggingIn { reported: false },
+            deadline: None,
+            finished: None,
+            ended: None,
+            closed: None,
+        }
+    }
+
+    #[test]
+    fn deadlines_come_one_at_a_time_in_their_order_and_go_with_their_sessions() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut sessions = Sessions::default();
+        for (id, after) in [(1, 3), (2, 1), (3, 2), (4, 2), (5, 9)] {
+            sessions.insert(ConnectionId(id), session(id), Some(start + second * after));
+        }
+        sessions.insert(ConnectionId(6), session(6), None);
+        sessions.set_deadline(ConnectionId(5), None);
+        sessions.remove(ConnectionId(4));
+        sessions.set_deadline(ConnectionId(3), Some(start + second * 4));
+        assert_eq!((sessions.len(), sessions.next_deadline()), (5, Some(start + second)));
+        assert!(sessions.take_due(start).is_none());
+        let due = std::iter::from_fn(|| sessions.take_due(start + second * 4).map(|session| session.number));
+        assert_eq!(due.collect::<Vec<_>>(), [2, 1, 3]);
+        assert_eq!(sessions.next_deadline(), None);
+    }
+}
