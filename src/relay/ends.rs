@@ -123,11 +123,19 @@ impl Client for WatchedClient {
 }
 
 /// A PTY's leader that the event loop watches; like [`WatchedClient`].
+///
+/// For room it is watched only while it has none: the kernel tells of room whenever a program
+/// reads, and that would wake the loop a second time for every key.
 #[derive(Debug)]
 pub struct WatchedTerminal {
     leader: Leader,
     registry: Rc<Registry>,
+    token: Token,
+    watches_room: bool,
 }
+
+/// So few bytes are typed; more are pasted, and more of them may come.
+const TYPED: usize = 64;
 
 impl WatchedTerminal {
     /// Has the leader watched under this token.
@@ -135,9 +143,22 @@ impl WatchedTerminal {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub fn new(leader: Leader, registry: &Rc<Registry>, token: Token) -> io::Result<Self> {
-        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        let interest = Interest::READABLE | Interest::PRIORITY;
         registry.register(&mut SourceFd(&leader.as_fd().as_raw_fd()), token, interest)?;
-        Ok(WatchedTerminal { leader, registry: Rc::clone(registry) })
+        Ok(WatchedTerminal { leader, registry: Rc::clone(registry), token, watches_room: false })
+    }
+
+    /// Room that there is already makes an event at once.
+    fn watch_room(&mut self, watch: bool) -> io::Result<()> {
+        if watch == self.watches_room {
+            return Ok(());
+        }
+        let without = Interest::READABLE | Interest::PRIORITY;
+        let interest = if watch { without | Interest::WRITABLE } else { without };
+        let leader = self.leader.as_fd().as_raw_fd();
+        self.registry.reregister(&mut SourceFd(&leader), self.token, interest)?;
+        self.watches_room = watch;
+        Ok(())
     }
 }
 
@@ -153,7 +174,14 @@ impl Terminal for WatchedTerminal {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.leader.write(bytes)
+        let outcome = self.leader.write(bytes);
+        match &outcome {
+            // If that fails there are only events that nobody needs.
+            Ok(count) if *count == bytes.len() && *count <= TYPED => drop(self.watch_room(false)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch_room(true)?,
+            Ok(_) | Err(_) => {}
+        }
+        outcome
     }
 
     fn resize(&mut self, size: WindowSize) {

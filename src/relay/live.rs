@@ -12,6 +12,7 @@ use super::client_side::{ClientSide, is_not_now, is_shortage};
 use super::ends::{Client, Terminal};
 use super::queue::Queue;
 use crate::ipc::CloseCause;
+use crate::sys::pty;
 use crate::wire::urgent::{Next, Pacer, Queue as SendQueue};
 use crate::wire::window;
 
@@ -370,7 +371,7 @@ impl<T: Terminal> Live<T> {
             }
             Ok(count) => {
                 self.bytes_in += count as u64;
-                if bytes[..count].iter().any(u8::is_ascii_control) {
+                if bytes[..count].iter().any(|byte| pty::may_discard_output(*byte)) {
                     self.expect_flush(now);
                 }
                 count

@@ -89,6 +89,13 @@ pub const FLOW_CONTROL_OFF: u8 = 16;
 /// The terminal handles ^S and ^Q again.
 pub const FLOW_CONTROL_ON: u8 = 32;
 
+/// Whether a typed byte can be one at which a terminal discards its output (VINTR, VQUIT and VSUSP,
+/// termios(3)): any control character but the ends of lines, as these are what they are by default.
+#[must_use]
+pub fn may_discard_output(byte: u8) -> bool {
+    byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n')
+}
+
 /// What one read of a leader in packet mode gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packet {

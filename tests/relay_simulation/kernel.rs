@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rlogind::relay::ends::{Client, Terminal};
-use rlogind::sys::pty::Packet;
+use rlogind::sys::pty::{Packet, may_discard_output};
 use rlogind::wire::urgent::FlowControl;
 use rlogind::wire::window::WindowSize;
 
@@ -259,7 +259,7 @@ impl Kernel {
         let count = result?;
         self.progress += 1;
         self.judge.terminal_wrote(&bytes[..count]);
-        if bytes[..count].iter().any(u8::is_ascii_control) {
+        if bytes[..count].iter().any(|byte| may_discard_output(*byte)) {
             self.control_at = Some(self.now);
         }
         if self.pty.eager {
