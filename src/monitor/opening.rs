@@ -134,15 +134,11 @@ impl Monitor {
     ) -> io::Result<(Process, SessionLink)> {
         let (ours, theirs) = Channel::pair()?;
         let shared = self.shared.try_clone()?;
-        let process = Process::start_role(&mut self.launcher, super::SESSION_ROLE, theirs)?;
         let mut link = SessionLink::new(ours);
-        let begun =
-            link.set_nonblocking().and_then(|()| link.send(&ToSession::Start(start), vec![follower, shared]));
-        if let Err(error) = begun {
-            // Nobody else will ever know of it.
-            process.end();
-            return Err(error);
-        }
+        link.set_nonblocking()?;
+        // It is there before the process is, which then waits for nothing.
+        link.send(&ToSession::Start(start), vec![follower, shared])?;
+        let process = Process::start_role(&mut self.launcher, super::SESSION_ROLE, theirs)?;
         Ok((process, link))
     }
 }

@@ -140,18 +140,12 @@ impl Monitor {
 
     fn start_clerk(&mut self, task: &ToSession, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         let (ours, theirs) = Channel::pair()?;
-        let process = Process::start_role(&mut self.launcher, SESSION_ROLE, theirs)?;
         let mut link = SessionLink::new(ours);
-        match link.set_nonblocking().and_then(|()| link.send(task, descriptors)) {
-            Ok(()) => {
-                self.await_end(process, Helper::Records(Some(link)));
-                Ok(())
-            }
-            Err(error) => {
-                process.end();
-                Err(error)
-            }
-        }
+        link.set_nonblocking()?;
+        link.send(task, descriptors)?;
+        let process = Process::start_role(&mut self.launcher, SESSION_ROLE, theirs)?;
+        self.await_end(process, Helper::Records(Some(link)));
+        Ok(())
     }
 
     /// At the end of the daemon's patience.
