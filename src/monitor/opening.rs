@@ -79,7 +79,6 @@ impl Monitor {
             before: socket::traffic(client.as_fd()),
             ends: Some((pty.leader, client)),
             stage: Stage::LoggingIn { reported: false },
-            deadline: None,
             finished: None,
             ended: None,
             closed: None,

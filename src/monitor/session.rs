@@ -35,8 +35,6 @@ pub(super) struct Session {
     /// What the client's connection had moved before the session.
     pub(super) before: Traffic,
     pub(super) stage: Stage,
-    /// When the process is killed unless it has come further; the table's to change.
-    pub(super) deadline: Option<Instant>,
     /// How and when the shell ended, by the session process's word.
     pub(super) finished: Option<(Instant, SessionEnd)>,
     /// The process has ended, then and so.

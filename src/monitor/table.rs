@@ -7,11 +7,12 @@ use std::time::Instant;
 use super::session::Session;
 use crate::ipc::ConnectionId;
 
-/// All sessions by the relay's name for them.
+/// All sessions by the relay's name for them, each with the moment at which it is killed unless it
+/// has come further. Nobody else keeps that moment, so that table and index cannot disagree.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    rows: HashMap<ConnectionId, Session>,
-    /// Those with a deadline.
+    rows: HashMap<ConnectionId, (Session, Option<Instant>)>,
+    /// The same moments in their order.
     due: BTreeSet<(Instant, ConnectionId)>,
 }
 
@@ -29,11 +30,11 @@ impl Sessions {
     }
 
     pub(super) fn get(&self, id: ConnectionId) -> Option<&Session> {
-        self.rows.get(&id)
+        self.rows.get(&id).map(|(session, _)| session)
     }
 
     pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Session> {
-        self.rows.get_mut(&id)
+        self.rows.get_mut(&id).map(|(session, _)| session)
     }
 
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
@@ -41,29 +42,32 @@ impl Sessions {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Session)> {
-        self.rows.iter().map(|(id, session)| (*id, session))
+        self.rows.iter().map(|(id, (session, _))| (*id, session))
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &Session> {
-        self.rows.values()
+        self.rows.values().map(|(session, _)| session)
     }
 
-    /// Puts a session in, which is killed unless it has come further by the deadline.
     pub(super) fn insert(&mut self, id: ConnectionId, session: Session, deadline: Option<Instant>) {
         self.remove(id);
-        self.rows.insert(id, session);
+        self.rows.insert(id, (session, None));
         self.set_deadline(id, deadline);
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Session> {
         self.set_deadline(id, None);
-        self.rows.remove(&id)
+        self.rows.remove(&id).map(|(session, _)| session)
+    }
+
+    pub(super) fn deadline(&self, id: ConnectionId) -> Option<Instant> {
+        self.rows.get(&id).and_then(|(_, deadline)| *deadline)
     }
 
     /// The deadline of a session from now on.
     pub(super) fn set_deadline(&mut self, id: ConnectionId, deadline: Option<Instant>) {
-        let Some(session) = self.rows.get_mut(&id) else { return };
-        if let Some(before) = std::mem::replace(&mut session.deadline, deadline) {
+        let Some((_, own)) = self.rows.get_mut(&id) else { return };
+        if let Some(before) = std::mem::replace(own, deadline) {
             self.due.remove(&(before, id));
         }
         self.due.extend(deadline.map(|time| (time, id)));
@@ -76,9 +80,11 @@ impl Sessions {
 
     /// Takes one session's deadline away that is over, and returns the session.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<&Session> {
-        let (_, id) = self.due.first().copied().filter(|(time, _)| *time <= now)?;
-        self.set_deadline(id, None);
-        self.get(id)
+        self.due.first().filter(|(time, _)| *time <= now)?;
+        let (_, id) = self.due.pop_first()?;
+        let (session, deadline) = self.rows.get_mut(&id)?;
+        *deadline = None;
+        Some(session)
     }
 }
 
@@ -106,7 +112,6 @@ mod tests {
             ends: None,
             before: Traffic::default(),
             stage: Stage::LoggingIn { reported: false },
-            deadline: None,
             finished: None,
             ended: None,
             closed: None,
@@ -124,10 +129,11 @@ mod tests {
         sessions.set_deadline(ConnectionId(5), None);
         sessions.remove(ConnectionId(4));
         sessions.set_deadline(ConnectionId(3), Some(start + second * 4));
+        assert_eq!(sessions.deadline(ConnectionId(3)), Some(start + second * 4));
         assert_eq!((sessions.len(), sessions.next_deadline()), (5, Some(start + second)));
         assert!(sessions.take_due(start).is_none());
         let due = std::iter::from_fn(|| sessions.take_due(start + second * 4).map(|session| session.number));
         assert_eq!(due.collect::<Vec<_>>(), [2, 1, 3]);
-        assert_eq!(sessions.next_deadline(), None);
+        assert_eq!((sessions.next_deadline(), sessions.deadline(ConnectionId(1))), (None, None));
     }
 }

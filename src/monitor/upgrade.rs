@@ -200,7 +200,10 @@ impl Monitor {
 
     /// Writes down all that has to go on, and has its descriptors kept.
     fn write_down(&self, now: Instant) -> io::Result<OwnedFd> {
-        let sessions = self.sessions.iter().map(|(id, session)| write_session_down(id, session, now));
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|(id, session)| write_session_down(id, session, self.sessions.deadline(id), now));
         let sessions = sessions.collect::<io::Result<Vec<_>>>()?;
         let mut listeners = Vec::new();
         for listener in &self.parts.listeners {
@@ -246,7 +249,12 @@ fn keep(fd: BorrowedFd) -> io::Result<RawFd> {
     process::keep_on_exec(fd).map(|()| fd.as_raw_fd())
 }
 
-fn write_session_down(id: ConnectionId, session: &Session, now: Instant) -> io::Result<SessionState> {
+fn write_session_down(
+    id: ConnectionId,
+    session: &Session,
+    deadline: Option<Instant>,
+    now: Instant,
+) -> io::Result<SessionState> {
     let ago = |time: Instant| now.saturating_duration_since(time);
     let ends = match &session.ends {
         Some((leader, client)) => Some((keep(leader.as_fd())?, keep(client.as_fd())?)),
@@ -267,7 +275,7 @@ fn write_session_down(id: ConnectionId, session: &Session, now: Instant) -> io::
             Stage::LoggingIn { reported } => StageState::LoggingIn { reported: *reported },
             Stage::Open { user, since } => StageState::Open { user: user.clone(), since: ago(*since) },
         },
-        deadline: session.deadline.map(|time| time.saturating_duration_since(now)),
+        deadline: deadline.map(|time| time.saturating_duration_since(now)),
         finished: session.finished.map(|(time, end)| (ago(time), end)),
         ended: session.ended.map(|(time, end)| (ago(time), EndState::from(end))),
         closed: session.closed,
@@ -335,7 +343,6 @@ impl Monitor {
                     StageState::LoggingIn { reported } => Stage::LoggingIn { reported },
                     StageState::Open { user, since } => Stage::Open { user, since: then(since) },
                 },
-                deadline: None,
                 finished: row.finished.map(|(ago, end)| (then(ago), end)),
                 ended: row.ended.map(|(ago, end)| (then(ago), End::from(end))),
                 closed: row.closed,

@@ -225,11 +225,13 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         (self.bytes_in + live, self.client.bytes_out)
     }
 
-    /// Bytes that have come from both sides, in all. Smaller than before when a flush has dropped some.
+    /// Bytes that were passed on, and with them those that wait, in all. The second is smaller than before
+    /// when a flush has dropped some.
     #[must_use]
-    pub fn moved(&self) -> u64 {
+    pub fn moved(&self) -> [u64; 2] {
         let (bytes_in, bytes_out) = self.bytes();
-        bytes_in + bytes_out + self.client.outgoing.front().len() as u64
+        let passed = bytes_in + bytes_out;
+        [passed, passed + self.client.outgoing.front().len() as u64]
     }
 
     /// Notes what the event loop learned of the client's end.

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use nix::errno::Errno;
 
 use crate::sys::pty::{self, Leader, Packet};
 use crate::sys::socket;
@@ -178,8 +179,10 @@ impl Terminal for WatchedTerminal {
         match &outcome {
             // If that fails there are only events that nobody needs.
             Ok(count) if *count == bytes.len() && *count <= TYPED => drop(self.watch_room(false)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch_room(true)?,
-            Ok(_) | Err(_) => {}
+            Ok(1..) => {}
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
+            // No event will tell of room if that fails, and so it is tried again in a while.
+            Ok(0) | Err(_) => self.watch_room(true).map_err(|_| io::Error::from(Errno::ENOMEM))?,
         }
         outcome
     }

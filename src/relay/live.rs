@@ -2,7 +2,7 @@
 //!
 //! Input goes client → window decoder → terminal, output terminal → client, and
 //! the terminal's changes of state become urgent bytes. Each turn does a bounded
-//! amount of work and holds at most one buffer of unsent bytes each way: a side
+//! amount of work and holds little that is not sent, each way: a side
 //! that does not take its bytes stops the reading of the other.
 
 use std::io::{self, ErrorKind};
@@ -26,16 +26,16 @@ pub(super) const TURN: usize = 64 * 1024;
 /// One read of a terminal gives no more than this; less room is not worth a call.
 const TERMINAL_READ: usize = 4096;
 /// Of many who move much, each collects this much before it is sent.
-const ENOUGH: usize = 3 * TERMINAL_READ;
+const ENOUGH: usize = 3 * (TERMINAL_READ - 1);
 /// So many queues to collect in are kept for the next one that needs some.
-const SPARE: usize = 16;
+const SPARE: usize = 8;
 /// Reads of the terminal in one turn: it may change its state faster than we read.
 const READS: usize = 64;
 /// What a terminal can hold when its session ends: the kernel's buffer limit of
 /// 64 KiB and the line discipline's 4 KiB, rounded up. More than this behind the
 /// end comes from a background job.
 const LAST_OUTPUT: usize = 128 * 1024;
-/// How long behind a control character a flush may come: it is what ^C and its like do.
+/// How long behind a control character like ^C a flush may come.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// How long the last output may stand still before it is given up.
 const STANDSTILL: Duration = Duration::from_secs(10);
@@ -98,8 +98,8 @@ impl Scratch {
 
     /// Takes it back, and its memory, unless there are many.
     fn keep(&mut self, mut collector: Queue) {
-        if self.spare.len() < SPARE {
-            collector.empty();
+        if self.spare.len() < SPARE && collector.room() <= 2 * (ENOUGH + TERMINAL_READ) {
+            collector.reuse();
             self.spare.push(collector);
         }
     }
@@ -265,7 +265,6 @@ impl<T: Terminal> Live<T> {
             && self.output == Output::Flowing
             && !self.pacer.flush_is_pending()
             && !self.pacer.holds_output(now)
-            && !self.expects_flush(now)
     }
 
     /// When it must be looked at again even if nothing happens.
@@ -399,17 +398,18 @@ impl<T: Terminal> Live<T> {
         scratch: &mut Scratch,
         now: Instant,
     ) -> io::Result<()> {
-        let collects = self.collects(client, scratch.pace, now);
+        if self.changed && !client.outgoing.is_empty() {
+            // A flush must be seen first: it is what makes the waiting output worthless.
+            let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], How::Once, now);
+            client.outgoing.push(&scratch.bytes[..filled]);
+        }
+        let mut collects = self.collects(client, scratch.pace, now);
         if !collects {
             self.send_waiting(client, scratch)?;
             if !client.outgoing.is_empty() {
-                // A flush must be seen even so: it is what makes the waiting output worthless.
-                if self.changed {
-                    let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], How::Once, now);
-                    client.outgoing.push(&scratch.bytes[..filled]);
-                }
                 return Ok(());
             }
+            collects = self.collects(client, scratch.pace, now);
         }
         if self.pacer.holds_output(now) {
             return Ok(());

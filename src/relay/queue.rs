@@ -1,4 +1,4 @@
-//! Bytes that the other side would not take yet.
+//! Bytes that the other side would not take yet, or that wait for more to go with them.
 
 /// A first-in, first-out queue of bytes that holds no memory while it is empty:
 /// an idle session costs no buffer.
@@ -14,8 +14,13 @@ impl Queue {
         Queue { bytes: Vec::with_capacity(bytes), start: 0 }
     }
 
-    /// Empties it but keeps its memory.
-    pub(super) fn empty(&mut self) {
+    /// How much it holds without taking more memory.
+    pub(super) fn room(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Empties it, and keeps its memory for the next bytes.
+    pub(super) fn reuse(&mut self) {
         self.bytes.clear();
         self.start = 0;
     }

@@ -24,8 +24,8 @@ pub(super) struct Standing {
     /// It waits for its turn already.
     queued: bool,
     heavy: bool,
-    /// Bytes it had moved until its last turn.
-    moved: u64,
+    /// Bytes it had passed on until its last turn, and with them those that waited.
+    moved: [u64; 2],
 }
 
 impl Standing {
@@ -34,9 +34,10 @@ impl Standing {
         self.queued = false;
     }
 
-    /// It had its turn, and has moved so many bytes in all.
-    pub(super) fn end(&mut self, moved: u64) {
-        self.heavy = moved.saturating_sub(self.moved) >= MUCH;
+    /// It had its turn, and has passed on so many bytes in all, or so many with those that wait.
+    pub(super) fn end(&mut self, moved: [u64; 2]) {
+        let grown = moved.iter().zip(self.moved).map(|(now, before)| now.saturating_sub(before));
+        self.heavy = grown.max().is_some_and(|most| most >= MUCH);
         self.moved = moved;
     }
 }
@@ -90,7 +91,7 @@ mod tests {
         let mut turns = Turns::default();
         let mut standings = [Standing::default(); 4];
         for flood in [0, 1] {
-            standings[flood].end(100_000);
+            standings[flood].end([100_000; 2]);
         }
         for (id, standing) in (0..).zip(&mut standings) {
             turns.add(ConnectionId(id), standing);
@@ -101,7 +102,7 @@ mod tests {
         assert_eq!(turns.next_heavy(), Some(ConnectionId(0)));
         // It moved nothing this time, and is as good as the others.
         standings[0].begin();
-        standings[0].end(100_100);
+        standings[0].end([100_100; 2]);
         turns.add(ConnectionId(0), &mut standings[0]);
         assert_eq!([turns.next_light(), turns.next_light()], [3, 0].map(|id| Some(ConnectionId(id))));
         assert_eq!([turns.next_heavy(), turns.next_heavy()], [Some(ConnectionId(1)), None]);

@@ -12,7 +12,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::stat::Mode;
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, dup3};
@@ -27,6 +27,8 @@ pub struct Launcher {
     null: OwnedFd,
     /// What the child's standard input is copied from; the null device meanwhile.
     input: OwnedFd,
+    /// A child can get a table of its own; false once one could not.
+    shares_table: bool,
 }
 
 /// What the child has to do, as it may call nothing that takes a lock or memory.
@@ -37,8 +39,12 @@ struct Order {
     input: RawFd,
     null: RawFd,
     signals: SigSet,
-    /// What went wrong, for the parent.
-    error: Errno,
+    /// The child shares our table of descriptors.
+    shares_table: bool,
+    /// The number of what went wrong, for the parent; 0: nothing.
+    error: c_int,
+    /// The child could not get a table of its own.
+    keeps_table: bool,
 }
 
 impl Launcher {
@@ -49,7 +55,7 @@ impl Launcher {
     pub fn new() -> io::Result<Launcher> {
         let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
         let input = null.try_clone()?;
-        Ok(Launcher { null, input })
+        Ok(Launcher { null, input, shares_table: true })
     }
 
     /// Executes an image in a process of its own, in the root directory and with this
@@ -77,12 +83,25 @@ impl Launcher {
             input: self.input.as_raw_fd(),
             null: self.null.as_raw_fd(),
             signals: SigSet::empty(),
-            error: Errno::UnknownErrno,
+            shares_table: self.shares_table,
+            error: 0,
+            keeps_table: false,
         };
-        let started = run(&mut order);
+        let mut started = run(&mut order);
+        if order.keeps_table {
+            // Before Linux 5.9, or where a filter on system calls knows less than the kernel.
+            self.shares_table = false;
+            (order.shares_table, order.error) = (false, 0);
+            started = run(&mut order);
+        }
         // Or the other end would not see this one close.
-        replace(&mut self.input, self.null.as_fd())?;
-        started
+        match (started, replace(&mut self.input, self.null.as_fd())) {
+            (Ok(process), Err(error)) => {
+                end(process.0);
+                Err(error)
+            }
+            (started, _) => started,
+        }
     }
 }
 
@@ -98,12 +117,13 @@ fn replace(slot: &mut OwnedFd, to: BorrowedFd) -> io::Result<()> {
 }
 
 fn run(order: &mut Order) -> io::Result<(Pid, OwnedFd)> {
-    // A handler must not run in the child, in our memory.
+    // So that the child begins with nothing that could interrupt it on our stack's behalf.
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
     order.signals = before;
     let mut stack: Vec<u128> = vec![0; STACK / size_of::<u128>()];
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let table = if order.shares_table { libc::CLONE_FILES } else { 0 };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD | table;
     let mut pidfd: c_int = -1;
     // SAFETY: the child runs on a stack of its own, whose end is aligned, and we stand still
     // until it has executed its image or exited (CLONE_VFORK); so all that `order` points to
@@ -114,48 +134,66 @@ fn run(order: &mut Order) -> io::Result<(Pid, OwnedFd)> {
         libc::clone(child, top, flags, ptr::from_mut(order).cast(), &raw mut pidfd)
     };
     let pid = Errno::result(pid);
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    // With what it was before it cannot fail.
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
     let pid = Pid::from_raw(pid?);
-    // SAFETY: the kernel has just made this descriptor for us.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    if order.error == Errno::UnknownErrno {
-        return Ok((pid, pidfd));
+    if order.error != 0 {
+        if pidfd >= 0 {
+            // SAFETY: the kernel has just made this descriptor for us.
+            drop(unsafe { OwnedFd::from_raw_fd(pidfd) });
+        }
+        end(pid);
+        return Err(io::Error::from_raw_os_error(order.error));
     }
-    // It has exited with that.
-    let _ = waitpid(pid, None);
-    Err(order.error.into())
+    if pidfd < 0 {
+        // Before Linux 5.2 the flag was none.
+        end(pid);
+        return Err(Errno::ENOSYS.into());
+    }
+    // SAFETY: as above.
+    Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+/// Ends a child of ours, if it has not ended yet, and takes it out of the process table.
+fn end(pid: Pid) {
+    let _ = kill(pid, Signal::SIGKILL);
+    while waitpid(pid, None) == Err(Errno::EINTR) {}
 }
 
 /// In the child: every path ends in another image or in `_exit`.
 extern "C" fn child(order: *mut c_void) -> c_int {
     // SAFETY: the parent's order; the parent stands still meanwhile.
     let order = unsafe { &mut *order.cast::<Order>() };
-    order.error = prepare_and_execute(order);
+    prepare_and_execute(order);
+    order.error = errno();
     // SAFETY: no function registered by the parent is to run here.
     unsafe { libc::_exit(127) }
 }
 
-fn prepare_and_execute(order: &Order) -> Errno {
+/// Returns when something fails, for which errno stands.
+fn prepare_and_execute(order: &mut Order) {
     let first = order.input.max(order.null) + 1;
+    let (last, unshare) = (libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE);
     // SAFETY: system calls with integers, and with strings and arrays that are alive as said
-    // in `run`. The descriptors are this process's own once the table is.
+    // in `run`. The descriptors are changed only in a table of this process's own.
     unsafe {
-        let own_table =
-            libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE);
-        // Before Linux 5.9 with a copy of all of it.
-        if own_table < 0 && libc::unshare(libc::CLONE_FILES) < 0 {
-            return Errno::last();
-        }
-        if libc::dup2(order.input, libc::STDIN_FILENO) < 0
+        order.keeps_table =
+            order.shares_table && libc::syscall(libc::SYS_close_range, first, last, unshare) != 0;
+        if order.keeps_table
+            || libc::dup2(order.input, libc::STDIN_FILENO) < 0
             || libc::dup2(order.null, libc::STDOUT_FILENO) < 0
             || libc::chdir(c"/".as_ptr()) < 0
-            || sigprocmask(SigmaskHow::SIG_SETMASK, Some(&order.signals), None).is_err()
+            || libc::sigprocmask(libc::SIG_SETMASK, order.signals.as_ref(), ptr::null_mut()) < 0
         {
-            return Errno::last();
+            return;
         }
         libc::execve(order.image, order.arguments, order.environment);
     }
-    Errno::last()
+}
+
+fn errno() -> c_int {
+    // SAFETY: the C library's own place for this thread's number.
+    unsafe { *libc::__errno_location() }
 }
 
 #[cfg(test)]
@@ -163,7 +201,6 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
-    use nix::sys::signal::Signal;
     use nix::sys::wait::WaitStatus;
 
     use super::*;
@@ -197,7 +234,8 @@ mod tests {
         assert_eq!(told, "shell b question / 0 1 2 3 /dev/null\n");
         assert!(matches!(status, WaitStatus::Exited(_, 3)));
         drop(many);
-        // Its low descriptors are as before, whatever has come between.
+        // Its low descriptors are as before, whatever has come between; and it need not share.
+        launcher.shares_table = false;
         assert_eq!(told_by(&mut launcher, "echo again >&0").0, "again\n");
     }
 

@@ -62,7 +62,7 @@ impl Process {
         Ok(Process { pid, pidfd })
     }
 
-    /// Starts an executable as [`Process::start_role`] starts ours.
+    /// Starts an executable with what [`Process::start_role`] gives ours.
     ///
     /// # Errors
     /// There is none, or as there.
@@ -239,7 +239,9 @@ pub fn ask_for_short_slices() {
     let size = libc::c_uint::try_from(size_of::<libc::sched_attr>()).unwrap_or(0);
     // SAFETY: the kernel writes at most `size` bytes into it.
     let told = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut wishes, size, 0) };
-    if told == 0 {
+    let usual = [libc::SCHED_OTHER, libc::SCHED_BATCH].map(libc::c_int::unsigned_abs);
+    // Of others the field is a right that they have, or nothing.
+    if told == 0 && usual.contains(&wishes.sched_policy) {
         wishes.sched_runtime = SHORTEST_SLICE;
         // SAFETY: the kernel reads the attributes, which say their own size.
         unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wishes, 0) };

@@ -371,7 +371,8 @@ impl Run {
             (false, true) => Pace::Prompt,
             (false, false) => Pace::Crowded,
         };
-        scratch.limit(usize::MAX, pace);
+        let room = self.kernel().random.between(8 * 1024, 64 * 1024);
+        scratch.limit(room, pace);
         let ended = self.ended_at.is_some();
         self.kernel().hasty = pace != Pace::Whole && !ended;
         let Turn { outcome, again, wake } = self.connection.turn(scratch, self.start + now);

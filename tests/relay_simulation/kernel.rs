@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rlogind::relay::ends::{Client, Terminal};
-use rlogind::sys::pty::{Packet, may_discard_output};
+use rlogind::sys::pty::Packet;
 use rlogind::wire::urgent::FlowControl;
 use rlogind::wire::window::WindowSize;
 
@@ -21,6 +21,10 @@ use crate::judge::Judge;
 use crate::pty::Pty;
 use crate::random::Random;
 use crate::socket::Socket;
+
+/// VINTR, VQUIT and VSUSP as they usually are, and VINTR of older systems: a terminal discards its
+/// output at these.
+const SIGNALS: [u8; 4] = [0x03, 0x1c, 0x1a, 0x7f];
 
 /// What happens by itself, at its time.
 #[derive(Debug, Clone)]
@@ -259,7 +263,7 @@ impl Kernel {
         let count = result?;
         self.progress += 1;
         self.judge.terminal_wrote(&bytes[..count]);
-        if bytes[..count].iter().any(|byte| may_discard_output(*byte)) {
+        if bytes[..count].iter().any(|byte| SIGNALS.contains(byte)) {
             self.control_at = Some(self.now);
         }
         if self.pty.eager {

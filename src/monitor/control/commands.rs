@@ -46,9 +46,8 @@ impl Monitor {
 
     /// Ends a session as its client's going would; the relay sends what it showed last.
     fn hang_up(&mut self, id: ConnectionId, now: Instant) {
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.deadline = session.deadline.into_iter().chain([now + HANG_UP_GRACE]).min();
-        }
+        let deadline = self.sessions.deadline(id).into_iter().chain([now + HANG_UP_GRACE]).min();
+        self.sessions.set_deadline(id, deadline);
         self.tell_session(id, Some(&ToSession::HangUp), now);
     }
 
