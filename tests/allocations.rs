@@ -139,7 +139,7 @@ fn a_key_and_its_echo_take_no_memory() {
 
 #[test]
 fn a_flood_takes_no_memory_whether_it_is_alone_or_not() {
-    for pace in [Pace::Whole, Pace::Crowded] {
+    for pace in [Pace::Prompt, Pace::Crowded] {
         assert_eq!(allocations(pace, Output { bytes: 4095, times: usize::MAX }, 200), 0, "{pace:?}");
     }
 }

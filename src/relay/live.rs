@@ -62,14 +62,11 @@ pub struct Scratch {
 /// How a turn reads its terminal and sends what it has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// Who moves little: what is there is sent at once.
+    /// What is there is sent at once: while it is on its way the kernel's worker fills the terminal
+    /// again, and nobody waits for it.
     Prompt,
-    /// The only one that moves much: reads until there is nothing, and one send takes it all. But
-    /// a look at an empty terminal waits for the kernel's worker to fill it.
-    Whole,
-    /// One of several that move much: reads what is there, and sends it when there is enough or
-    /// nothing more has come until its next turn. Nobody waits for a worker, and a send costs as
-    /// much as a read.
+    /// One of several that move much: what is there is sent when there is enough or nothing more has
+    /// come until its next turn, as a send costs as much as a read.
     Crowded,
 }
 
@@ -79,7 +76,7 @@ impl Default for Scratch {
             bytes: vec![0; TURN],
             decoded: Vec::with_capacity(TURN + 16),
             room: TURN,
-            pace: Pace::Whole,
+            pace: Pace::Prompt,
             spare: Vec::with_capacity(SPARE),
         }
     }
@@ -415,7 +412,7 @@ impl<T: Terminal> Live<T> {
             return Ok(());
         }
         let ending = self.output != Output::Flowing;
-        let wholly = scratch.pace == Pace::Whole || self.expects_flush(now) || ending;
+        let wholly = self.expects_flush(now) || ending;
         let how = if wholly { How::Wholly } else { How::Hastily };
         let filled = self.gather(client, &mut scratch.bytes[..scratch.room], how, now);
         if collects && filled > 0 && client.outgoing.is_empty() {

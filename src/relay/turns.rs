@@ -69,11 +69,8 @@ impl Turns {
 
     /// How somebody who has a turn now is to use it.
     pub(super) fn pace(&self, standing: Standing) -> Pace {
-        match (standing.heavy, self.heavy.is_empty()) {
-            (false, _) => Pace::Prompt,
-            (true, true) => Pace::Whole,
-            (true, false) => Pace::Crowded,
-        }
+        let crowded = standing.heavy && !self.heavy.is_empty();
+        if crowded { Pace::Crowded } else { Pace::Prompt }
     }
 
     /// How many bytes a turn may move each way: the fewer, the more there are who want to.

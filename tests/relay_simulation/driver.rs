@@ -366,15 +366,11 @@ impl Run {
         let before = kernel.progress;
         drop(kernel);
         let one_in_two = || self.kernel.borrow_mut().random.one_in(2);
-        let pace = match (one_in_two(), one_in_two()) {
-            (true, _) => Pace::Whole,
-            (false, true) => Pace::Prompt,
-            (false, false) => Pace::Crowded,
-        };
+        let pace = if one_in_two() { Pace::Prompt } else { Pace::Crowded };
         let room = self.kernel().random.between(8 * 1024, 64 * 1024);
         scratch.limit(room, pace);
         let ended = self.ended_at.is_some();
-        self.kernel().hasty = pace != Pace::Whole && !ended;
+        self.kernel().hasty = !ended;
         let Turn { outcome, again, wake } = self.connection.turn(scratch, self.start + now);
         let moved = self.kernel().progress != before;
         self.again = again;
