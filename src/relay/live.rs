@@ -18,8 +18,10 @@ use crate::wire::window;
 
 mod gather;
 mod hand_over;
+mod scratch;
 
 use gather::How;
+pub use scratch::{Pace, Scratch};
 
 /// The most bytes one turn moves each way.
 pub(super) const TURN: usize = 64 * 1024;
@@ -27,8 +29,6 @@ pub(super) const TURN: usize = 64 * 1024;
 const TERMINAL_READ: usize = 4096;
 /// Of many who move much, each collects this much before it is sent.
 const ENOUGH: usize = 3 * (TERMINAL_READ - 1);
-/// So many queues to collect in are kept for the next one that needs some.
-const SPARE: usize = 8;
 /// Reads of the terminal in one turn: it may change its state faster than we read.
 const READS: usize = 64;
 /// What a terminal can hold when its session ends: the kernel's buffer limit of
@@ -46,61 +46,6 @@ const LAST_INPUT_TIME: Duration = Duration::from_secs(2);
 /// How long a program has for that input before the terminal hangs up: the hang-up
 /// throws away what it has not read yet.
 const LAST_INPUT_GRACE: Duration = Duration::from_millis(250);
-
-/// Room for one turn's bytes, shared by all sessions.
-#[derive(Debug)]
-pub struct Scratch {
-    pub(super) bytes: Vec<u8>,
-    decoded: Vec<u8>,
-    /// How much of it this turn may use.
-    room: usize,
-    pace: Pace,
-    /// Empty queues with memory, for output that is collected.
-    spare: Vec<Queue>,
-}
-
-/// How a turn reads its terminal and sends what it has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// What is there is sent at once: while it is on its way the kernel's worker fills the terminal
-    /// again, and nobody waits for it.
-    Prompt,
-    /// One of several that move much: what is there is sent when there is enough or nothing more has
-    /// come until its next turn, as a send costs as much as a read.
-    Crowded,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Scratch {
-            bytes: vec![0; TURN],
-            decoded: Vec::with_capacity(TURN + 16),
-            room: TURN,
-            pace: Pace::Prompt,
-            spare: Vec::with_capacity(SPARE),
-        }
-    }
-}
-
-impl Scratch {
-    /// The next turn moves so much each way at most, in that way.
-    pub fn limit(&mut self, room: usize, pace: Pace) {
-        (self.room, self.pace) = (room.min(TURN), pace);
-    }
-
-    /// A queue to collect in.
-    fn collector(&mut self) -> Queue {
-        self.spare.pop().unwrap_or_else(|| Queue::with_room(ENOUGH + TERMINAL_READ))
-    }
-
-    /// Takes it back, and its memory, unless there are many.
-    fn keep(&mut self, mut collector: Queue) {
-        if self.spare.len() < SPARE && collector.room() <= 2 * (ENOUGH + TERMINAL_READ) {
-            collector.reuse();
-            self.spare.push(collector);
-        }
-    }
-}
 
 /// The terminal's end, and what lies between it and the client.
 #[derive(Debug)]
