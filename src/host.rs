@@ -4,6 +4,8 @@
 //! Serving and `rlogind check` both ask here, so that the one cannot promise what
 //! the other refuses. It only looks: nothing on the machine may change by it.
 
+mod relay_account;
+
 use std::fmt;
 use std::fs;
 use std::io;
@@ -11,11 +13,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::unistd::{Group, User};
+use nix::unistd::Group;
 
-/// The account that stands in for one the relay cannot have.
-const FALLBACK_ACCOUNT: &str = "nobody";
+pub use relay_account::{Account, create_relay_account, relay_account};
+
 /// The PAM service that stands in for a missing one.
 const FALLBACK_SERVICE: &str = "login";
 /// Where PAM looks for its services, in this order (pam.d(5)).
@@ -24,12 +25,10 @@ pub const PAM_DIRECTORIES: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
 /// What the machine lacks; each says so in words for the administrator.
 #[derive(Debug)]
 pub enum HostError {
-    /// Neither the configured account nor the one that stands in can be the relay's.
+    /// The configured account cannot be the relay's, and no unused id can stand in.
     RelayAccount {
         /// What is wrong with the configured one.
-        wanted: String,
-        /// What is wrong with the other.
-        fallback: String,
+        problem: String,
     },
     /// Neither the configured PAM service nor the one that stands in has a file.
     PamService {
@@ -48,7 +47,9 @@ pub enum HostError {
 impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HostError::RelayAccount { wanted, fallback } => write!(f, "{wanted}, and {fallback}"),
+            HostError::RelayAccount { problem } => {
+                write!(f, "{problem}, and {}", relay_account::no_unused_id())
+            }
             HostError::PamService { wanted } => {
                 let directories = PAM_DIRECTORIES.join(" or ");
                 write!(f, "neither {wanted} nor {FALLBACK_SERVICE} is a file in {directories}")
@@ -61,48 +62,6 @@ impl fmt::Display for HostError {
 }
 
 impl std::error::Error for HostError {}
-
-/// The account the relay runs as: neither its user nor its group is root's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Account {
-    /// The user id.
-    pub uid: u32,
-    /// The id of its primary group.
-    pub gid: u32,
-}
-
-/// Finds the relay's account. The second value warns when another one stands in for it.
-///
-/// # Errors
-/// When that one cannot be the relay's, either.
-pub fn relay_account(wanted: &str) -> Result<(Account, Option<String>), HostError> {
-    relay_account_by(wanted, |name| {
-        Ok(User::from_name(name)?.map(|user| Account { uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
-    })
-}
-
-fn relay_account_by(
-    wanted: &str,
-    look_up: impl Fn(&str) -> Result<Option<Account>, Errno>,
-) -> Result<(Account, Option<String>), HostError> {
-    let usable = |name: &str| match look_up(name) {
-        Err(errno) => Err(format!("cannot look up the account {name}: {}", errno.desc())),
-        Ok(None) => Err(format!("no account {name}")),
-        // Names are no help here: any account can have root's ids.
-        Ok(Some(Account { uid, gid })) if uid == 0 || gid == 0 => {
-            Err(format!("{name} has the user or group id of root"))
-        }
-        Ok(Some(account)) => Ok(account),
-    };
-    let trouble = match usable(wanted) {
-        Ok(account) => return Ok((account, None)),
-        Err(trouble) => trouble,
-    };
-    match usable(FALLBACK_ACCOUNT) {
-        Ok(account) => Ok((account, Some(format!("{trouble}; {FALLBACK_ACCOUNT} stands in")))),
-        Err(fallback) => Err(HostError::RelayAccount { wanted: trouble, fallback }),
-    }
-}
 
 /// A PAM service that has a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,52 +154,6 @@ pub fn is_alone(address: SocketAddr, addresses: &[SocketAddr]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A machine with these accounts; `None`: its data base cannot be read.
-    fn relay_of(
-        wanted: &str,
-        accounts: Option<&[(&str, u32, u32)]>,
-    ) -> Result<(Account, Option<String>), String> {
-        let look_up = |name: &str| {
-            let found = accounts.ok_or(Errno::EIO)?.iter().find(|(known, ..)| *known == name);
-            Ok(found.map(|&(_, uid, gid)| Account { uid, gid }))
-        };
-        relay_account_by(wanted, look_up).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_relay_never_gets_an_id_of_roots() {
-        let nobody = Account { uid: 65534, gid: 65534 };
-        let accounts =
-            [("relay", 812, 813), ("toor", 0, 812), ("staff", 812, 0), ("nobody", nobody.uid, nobody.gid)];
-        let relay = |name| relay_of(name, Some(&accounts));
-        let stands_in = |trouble: &str| Ok((nobody, Some(format!("{trouble}; nobody stands in"))));
-        assert_eq!(relay("relay"), Ok((Account { uid: 812, gid: 813 }, None)));
-        assert_eq!(relay("toor"), stands_in("toor has the user or group id of root"));
-        assert_eq!(relay("staff"), stands_in("staff has the user or group id of root"));
-        assert_eq!(relay("none"), stands_in("no account none"));
-    }
-
-    #[test]
-    fn without_an_account_for_the_relay_it_is_said_what_is_wrong_with_both() {
-        let told = |accounts: Option<&[_]>| relay_of("relay", accounts).unwrap_err();
-        assert_eq!(told(Some(&[])), "no account relay, and no account nobody");
-        for root in [("nobody", 0, 65534), ("nobody", 65534, 0)] {
-            assert_eq!(told(Some(&[root])), "no account relay, and nobody has the user or group id of root");
-        }
-        let unread =
-            "cannot look up the account relay: I/O error, and cannot look up the account nobody: I/O error";
-        assert_eq!(told(None), unread);
-    }
-
-    #[test]
-    fn the_relays_account_is_looked_up_on_this_machine() {
-        let (nobody, warning) = relay_account("nobody").unwrap();
-        assert!(nobody.uid != 0 && nobody.gid != 0 && warning.is_none(), "{nobody:?} {warning:?}");
-        let (account, warning) = relay_account("root").unwrap();
-        assert_eq!(account, nobody);
-        assert_eq!(warning.as_deref(), Some("root has the user or group id of root; nobody stands in"));
-    }
 
     #[test]
     fn the_pam_service_is_looked_for_in_both_directories() {

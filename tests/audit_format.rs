@@ -78,9 +78,9 @@ fn daemon_table() -> Vec<(Event, Severity, &'static str)> {
             r#"configuration /etc/rlogind.toml refused, nothing changed: line 3: no key \x22x\x22 event="config-refused" path="/etc/rlogind.toml" error="line 3: no key \x22x\x22""#,
         ),
         (
-            Event::Warning { text: "no account rlogind, nobody stands in".into() },
+            Event::Warning { text: "the relay account is missing".into() },
             Warning,
-            r#"no account rlogind, nobody stands in event="warning""#,
+            r#"the relay account is missing event="warning""#,
         ),
         (
             Event::Connection { peer: peer(), via: Via::Rlogin, count: 1 },

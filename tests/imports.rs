@@ -74,9 +74,9 @@ const RULES: [Rule; 13] = [
         text: "sys uses nothing of ours",
     },
     Rule {
-        of: &["host.rs"],
+        of: &["host"],
         but: &[],
-        ours: Some(&["config", "sys"]),
+        ours: Some(&["host", "config", "sys"]),
         never: &[],
         crates: None,
         text: "host uses config and sys, for serving and check both use it",

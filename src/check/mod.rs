@@ -172,7 +172,7 @@ fn report_in_use(
 }
 
 fn check_relay_account(report: &mut Report, name: &str) {
-    let mend = format!("useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin {name}");
+    let mend = host::create_relay_account(name);
     match host::relay_account(name) {
         Ok((account, None)) => report.ok("relay account", format!("{name} (uid {})", account.uid)),
         Ok((_, Some(warning))) => report.note("relay account", warning).mend(mend),
@@ -423,13 +423,20 @@ mod tests {
 
     #[test]
     fn relay_accounts() {
-        let (text, serves) = report(|r| check_relay_account(r, "nobody"));
-        assert!(text.starts_with("ok    relay account  nobody (uid ") && serves, "{text}");
-        let (text, serves) = report(|r| check_relay_account(r, "no-such-account"));
-        assert_eq!(text, "note  relay account  no account no-such-account; nobody stands in\n");
-        assert!(serves);
-        let (text, serves) = report(|r| check_relay_account(r, "root"));
-        assert!(text.starts_with("note") && text.ends_with("nobody stands in\n") && serves, "{text}");
+        let (text, serves) = report(|r| check_relay_account(r, "daemon"));
+        assert!(text.starts_with("ok    relay account  daemon (uid ") && serves, "{text}");
+        let stands_in = "; the relay runs as the unused user id ";
+        for (name, problem) in [
+            ("no-such-account", "account 'no-such-account' not found"),
+            ("root", "account 'root' has the user or group id of root"),
+            ("nobody", "account 'nobody' is shared with other programs, create one for the relay alone"),
+        ] {
+            let (text, serves) = report(|r| check_relay_account(r, name));
+            assert!(
+                text.starts_with(&format!("note  relay account  {problem}{stands_in}")) && serves,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub const DEFAULT_PATH: &str = "/etc/rlogind.toml";
 pub struct Config {
     /// Addresses and ports the rlogin service listens on.
     pub listen: Vec<SocketAddr>,
-    /// The account the relay runs as; "nobody" stands in when it is missing.
+    /// The account the relay runs as; an unused user id stands in when it is missing.
     pub user: String,
     /// `[control]`: the socket for the administrator's commands.
     pub control: Control,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
@@ -162,13 +163,32 @@ fn a_relay_closes_what_it_was_not_handed() {
 }
 
 #[test]
-fn without_its_account_the_relay_runs_as_nobody_and_says_so() {
+fn without_an_account_of_its_own_the_relay_runs_as_an_unused_user_id_and_says_so() {
     world(|world| {
-        let daemon = world.serve("user = \"nosuchaccount\"\n");
-        assert_eq!(daemon.relay().uid, 65534);
-        let line = world.audit.wait("warning");
-        assert!(line.contains("nosuchaccount") && line.contains("nobody"), "{line}");
-        Peer::log_in(ALICE);
+        // An account, a group and a process have one of the first ids each.
+        std::fs::write(
+            "/etc/passwd",
+            std::fs::read_to_string("/etc/passwd").unwrap() + "x:x:61184:50::/:/bin/sh\n",
+        )
+        .unwrap();
+        std::fs::write("/etc/group", std::fs::read_to_string("/etc/group").unwrap() + "x:x:61185:\n")
+            .unwrap();
+        let mut other = Command::new("sleep").arg("1000").uid(61186).gid(61186).spawn().unwrap();
+        for (name, problem) in [("nosuchaccount", "not found"), ("nobody", "is shared with other programs")] {
+            let before = world.audit.len();
+            let mut daemon = world.serve(&format!("user = \"{name}\"\n"));
+            assert_eq!(daemon.relay().uid, 61187);
+            let line = eventually("a warning", PATIENCE, || {
+                world.audit.since(before).into_iter().find(|line| line.contains("event=\"warning\""))
+            });
+            assert!(line.contains(&format!("account '{name}' {problem}")), "{line}");
+            assert!(line.contains("; the relay runs as the unused user id 61187"), "{line}");
+            Peer::log_in(ALICE);
+            daemon.signal(Signal::SIGTERM);
+            daemon.wait(PATIENCE);
+        }
+        other.kill().unwrap();
+        other.wait().unwrap();
     });
 }
 
