@@ -121,8 +121,18 @@ impl Monitor {
                     self.warn(text, now);
                 }
                 (Ok(Some(End::Exited(0))), _) => {}
-                (outcome, _) => {
-                    self.warn(format!("the records of a session may stay open: {outcome:?}"), now);
+                (Ok(Some(end)), _) => {
+                    self.warn(
+                        format!("the records of a session may stay open: the records worker {end}"),
+                        now,
+                    );
+                }
+                (Ok(None), _) => {}
+                (Err(error), _) => {
+                    let text = format!(
+                        "the records of a session may stay open: waiting for the records worker: {error}"
+                    );
+                    self.warn(text, now);
                 }
             }
         }

@@ -138,10 +138,7 @@ impl Session {
             }),
             Stage::LoggingIn { reported: true } => None,
             Stage::LoggingIn { reported: false } => {
-                let reason = match how {
-                    End::Exited(status) => format!("the login process exited with status {status}"),
-                    End::Signaled(signal) => format!("the login process was ended by signal {signal}"),
-                };
+                let reason = format!("the login process {how}");
                 Some(Event::Login { peer, tty, event: LoginEvent::Abandoned { reason } })
             }
         }

@@ -290,11 +290,11 @@ impl Monitor {
         // Its number may belong to another process by now: no signal any more.
         drop(self.take_next());
         if self.relay.is_some() {
-            let text = format!("a new relay ended ({end:?}) before it was ready; the old one goes on");
+            let text = format!("a new relay {end}, before it was ready; the old one goes on");
             self.warn_waiting(text, now);
             return self.serving(now);
         }
-        self.warn(format!("a relay ended ({end:?}) before it was ready"), now);
+        self.warn(format!("a relay {end}, before it was ready"), now);
         self.failures += 1;
         if self.only_connection && self.sessions.is_empty() {
             // Its superserver may start us again; strangers must not pile us up.
@@ -332,7 +332,7 @@ impl Monitor {
             return;
         }
         if self.only_connection && living == 0 {
-            self.warn(format!("the relay ended ({end:?}) before its connection was over"), now);
+            self.warn(format!("the relay {end}, before its connection was over"), now);
             return self.leave("the connection is closed", now);
         }
         if self.stop_time().is_some() {
@@ -350,10 +350,7 @@ impl Monitor {
         } else {
             String::new()
         };
-        self.warn(
-            format!("the relay ended ({end:?}){again}; another one goes on with its {living} sessions"),
-            now,
-        );
+        self.warn(format!("the relay {end}{again}; another one goes on with its {living} sessions"), now);
         self.succeed(now);
     }
 

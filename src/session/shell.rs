@@ -199,7 +199,7 @@ impl Session {
                 Ok(Some(End::Exited(status))) => return SessionEnd::Exited(status),
                 Ok(Some(End::Signaled(signal))) => return SessionEnd::Signaled(signal),
                 Ok(None) => {}
-                Err(_) => return SessionEnd::Lost,
+                Ok(Some(End::Unknown)) | Err(_) => return SessionEnd::Lost,
             }
             if latest.is_some_and(|time| time <= Instant::now()) {
                 return SessionEnd::LeftRunning;

@@ -21,7 +21,7 @@ use crate::monitor::session::Who;
 use crate::sys::process::End;
 
 /// The format's number, which comes first.
-pub(in crate::monitor) const VERSION: u16 = 1;
+pub(in crate::monitor) const VERSION: u16 = 2;
 
 /// What a successor has to read: this table, and what relays hand over.
 pub(in crate::monitor) fn formats() -> String {
@@ -86,7 +86,7 @@ pub(in crate::monitor) struct SessionState {
     pub(in crate::monitor) closed: Option<(u64, u64)>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::monitor) enum StageState {
     LoggingIn { reported: bool },
     Open { user: String, since: Duration },
@@ -96,6 +96,7 @@ pub(in crate::monitor) enum StageState {
 pub(in crate::monitor) enum EndState {
     Exited(i32),
     Signaled(i32),
+    Unknown,
 }
 
 impl From<End> for EndState {
@@ -103,6 +104,7 @@ impl From<End> for EndState {
         match end {
             End::Exited(status) => EndState::Exited(status),
             End::Signaled(signal) => EndState::Signaled(signal),
+            End::Unknown => EndState::Unknown,
         }
     }
 }
@@ -112,6 +114,7 @@ impl From<EndState> for End {
         match end {
             EndState::Exited(status) => End::Exited(status),
             EndState::Signaled(signal) => End::Signaled(signal),
+            EndState::Unknown => End::Unknown,
         }
     }
 }
@@ -181,7 +184,8 @@ mod tests {
             helpers: vec![(701, 7, true)],
             sessions: vec![
                 row(1, StageState::LoggingIn { reported: true }, EndState::Exited(3)),
-                row(2, open, EndState::Signaled(15)),
+                row(2, open.clone(), EndState::Signaled(15)),
+                row(3, open, EndState::Unknown),
             ],
             next_number: 73,
             begun: Duration::from_secs(11),
@@ -193,7 +197,7 @@ mod tests {
         };
         let bytes = state.to_bytes().unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!((VERSION, hex.as_str()), (1, include_str!("state.hex").trim()));
+        assert_eq!((VERSION, hex.as_str()), (2, include_str!("state.hex").trim()));
         let read = MonitorState::from_bytes(&bytes).unwrap();
         assert_eq!(read.to_bytes().unwrap(), bytes);
         assert!(MonitorState::from_bytes(&bytes[..bytes.len() - 1]).is_err());
