@@ -308,6 +308,21 @@ pub enum FromSession {
     Finished(SessionEnd),
     /// The records of so many sessions were open and are closed.
     StaleClosed(u32),
+    /// What a module of PAM or of a name service has logged with syslog(3); for syslog only.
+    ModuleLine {
+        /// As syslog(3) numbers them, 0 to 7.
+        severity: u8,
+        /// May hold anything, so the log escapes it.
+        text: String,
+    },
+}
+
+impl FromSession {
+    /// [`FromSession::ModuleLine`] as a datagram: modules log where the link is not at hand.
+    #[must_use]
+    pub fn module_line(severity: u8, text: &str) -> Option<Vec<u8>> {
+        postcard::to_stdvec(&FromSession::ModuleLine { severity, text: text.to_owned() }).ok()
+    }
 }
 
 /// The most messages that wait for a peer that does not read.
@@ -532,13 +547,14 @@ mod tests {
         ];
         let ends =
             [SessionEnd::Exited(3), SessionEnd::Signaled(9), SessionEnd::LeftRunning, SessionEnd::Lost];
-        let said: Vec<FromSession> =
-            events.map(FromSession::Event).into_iter().chain(ends.map(FromSession::Finished)).collect();
+        let line = FromSession::ModuleLine { severity: 6, text: "t".to_owned() };
+        let said = events.map(FromSession::Event).into_iter().chain(ends.map(FromSession::Finished));
+        let said: Vec<FromSession> = said.chain([line]).collect();
         let bytes = postcard::to_stdvec(&(said, ToSession::HangUp)).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "0d000001750174010168016603010001000101680166030002000001740003017501016800040000020174000501750001740006017400070175010174010168bc050008017501740100060101120102010301"
+            "0e000001750174010168016603010001000101680166030002000001740003017501016800040000020174000501750001740006017400070175010174010168bc05000801750174010006010112010201030306017401"
         );
     }
 

@@ -218,6 +218,40 @@ fn a_syslogd_that_stops_reading_costs_only_what_the_queue_cannot_hold() {
 }
 
 #[test]
+fn lines_of_modules_have_another_name_and_push_out_none_of_ours() {
+    let dir = Dir::new();
+    let syslogd = dir.syslogd();
+    let mut log = dir.log();
+    let now = Instant::now();
+    log.write_module_line(7, 3, "a\nb \"c\"", now);
+    let message = receive(&syslogd);
+    // authpriv is 10, whatever is configured for ours.
+    assert!(message.starts_with("<83>"), "{message}");
+    assert!(message.ends_with(r" rlogind-session[7]: a\x0ab \x22c\x22"), "{message}");
+    // No severity makes another facility of it, and no length a line that syslogd cannot take.
+    log.write_module_line(7, 255, &"\n".repeat(1000), now);
+    let message = receive(&syslogd);
+    assert!(message.starts_with("<87>") && message.len() < 1100, "{message}");
+
+    // A syslogd that stops reading, and modules that do not stop logging.
+    for n in 0..5000 {
+        log.write_module_line(7, 6, &format!("module {n}"), now);
+    }
+    for n in 0..400 {
+        log.write(&event(n), now);
+    }
+    let got = drain(&mut log, &syslogd);
+    let of_modules = got.iter().filter(|message| message.contains(" rlogind-session[7]: module ")).count();
+    let ours: Vec<&str> =
+        got.iter().filter(|message| message.contains(" rlogind[")).map(|message| body(message)).collect();
+    assert_eq!(ours.len(), 401);
+    assert!((0..400).all(|n| ours.contains(&want(n).as_str())), "{ours:#?}");
+    assert!((500..700).contains(&of_modules), "{of_modules}");
+    let lost = format!("lines of PAM modules lost because syslog did not take them: {}", 5000 - of_modules);
+    assert!(ours.last().is_some_and(|last| last.starts_with(&lost)), "{lost}: {:?}", ours.last());
+}
+
+#[test]
 fn a_loss_is_reported_before_anything_later() {
     let dir = Dir::new();
     let mut log = dir.log();

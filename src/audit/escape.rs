@@ -9,6 +9,8 @@ use std::fmt::{self, Write};
 const WORD_LIMIT: usize = 64;
 /// Bytes that free text in a sentence may take, once escaped.
 const TEXT_LIMIT: usize = 512;
+/// Bytes that a module's line may take, once escaped.
+const LINE_LIMIT: usize = 1024;
 /// Bytes that the value of a field may take, once escaped.
 const VALUE_LIMIT: usize = 256;
 /// Stands where a string was cut.
@@ -21,6 +23,9 @@ pub(super) struct Word<'a>(pub(super) &'a str);
 /// Free text within a sentence. It may only be the last thing in it, so that
 /// what it says cannot be taken for the part that is ours.
 pub(super) struct Text<'a>(pub(super) &'a str);
+
+/// A whole line that is not ours.
+pub(super) struct Foreign<'a>(pub(super) &'a str);
 
 /// What stands between the quotes of a field.
 pub(super) struct Value<'a>(pub(super) &'a str);
@@ -37,6 +42,12 @@ impl fmt::Display for Word<'_> {
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&escaped(self.0, TEXT_LIMIT, is_harmless))
+    }
+}
+
+impl fmt::Display for Foreign<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escaped(self.0, LINE_LIMIT, is_harmless))
     }
 }
 
@@ -112,6 +123,7 @@ mod tests {
         ] {
             assert_eq!(Value(value).to_string(), want, "{value:?}");
             assert_eq!(Text(value).to_string(), want, "{value:?}");
+            assert_eq!(Foreign(value).to_string(), want, "{value:?}");
         }
     }
 

@@ -77,6 +77,11 @@ impl Queue {
         self.lines.len() + lines <= MAX_LINES && self.bytes + bytes <= MAX_BYTES
     }
 
+    /// Whether at least half of the room is free.
+    pub(super) fn is_half_free(&self) -> bool {
+        self.has_room(MAX_LINES / 2, MAX_BYTES / 2)
+    }
+
     /// Lines dropped and not yet handed over.
     pub(super) fn lost(&self) -> u64 {
         self.lost

@@ -6,7 +6,7 @@
 //! [`Event::Lost`] line as soon as there is room again. And what strangers can cause
 //! without end is thinned: after the first lines there is one a minute, with their number.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use syslog::{Facility, LogFormat, Logger};
 use time::OffsetDateTime;
 
+use super::escape::Foreign;
 use super::event::Event;
 use super::format::{self, Line, Severity};
 use super::queue::Queue;
@@ -23,6 +24,11 @@ use super::thinning::Thinning;
 
 /// Where syslogd listens.
 pub const SOCKET: &str = "/dev/log";
+
+/// What stands before our lines.
+const IDENT: &str = "rlogind";
+/// What stands before those of PAM's modules, so that none can pass for one of ours.
+const MODULE_IDENT: &str = "rlogind-session";
 
 /// More bytes than a line of [`format::line`] and the header before it take.
 const LONGEST_LINE: usize = 2200;
@@ -38,6 +44,8 @@ pub struct Log {
     logger: Logger<Queue, Header>,
     stderr: Option<Stderr>,
     thinning: Thinning,
+    /// Lines of modules for which there was no room, and of which nothing is said yet.
+    module_lines_lost: u64,
 }
 
 impl Log {
@@ -52,7 +60,8 @@ impl Log {
         let facility = Facility::from_str(facility).unwrap_or(Facility::LOG_AUTHPRIV);
         let header = Header { facility, pid: std::process::id() };
         let stderr = if stderr { Stderr::open() } else { None };
-        Log { logger: Logger::new(Queue::new(socket), header), stderr, thinning: Thinning::default() }
+        let logger = Logger::new(Queue::new(socket), header);
+        Log { logger, stderr, thinning: Thinning::default(), module_lines_lost: 0 }
     }
 
     /// Writes the event down, or counts it.
@@ -65,6 +74,26 @@ impl Log {
         if self.thinning.lets_through(event, now) {
             self.write_whole(event, now);
         }
+    }
+
+    /// Writes down what a module of PAM or of a name service has logged in that session process.
+    ///
+    /// It must not push our own lines out, so it needs half of the queue to be free.
+    pub fn write_module_line(&mut self, process: u32, severity: u8, text: &str, now: Instant) {
+        self.retry(now);
+        let text = Foreign(text).to_string();
+        if let Some(stderr) = &self.stderr {
+            stderr.write(&format!("{MODULE_IDENT}[{process}]: {text}"));
+        }
+        let queue = &mut self.logger.backend;
+        if queue.lost() > 0 || !queue.is_half_free() {
+            self.module_lines_lost += 1;
+            return;
+        }
+        let priority = Facility::LOG_AUTHPRIV as u8 | severity.min(syslog::Severity::LOG_DEBUG as u8);
+        // The queue takes every line and has no errors.
+        let _ = write_line(queue, priority, MODULE_IDENT, process, &text);
+        queue.deliver(now);
     }
 
     /// Writes the numbers of what was counted, due or not.
@@ -108,6 +137,13 @@ impl Log {
         if self.logger.backend.lost() > 0 && self.logger.backend.has_room(2, 2 * LONGEST_LINE) {
             let lines = self.logger.backend.take_lost();
             self.push(&Event::Lost { lines });
+            self.logger.backend.deliver(now);
+        }
+        if self.module_lines_lost > 0 && self.logger.backend.lost() == 0 && self.logger.backend.is_half_free()
+        {
+            let lines = std::mem::take(&mut self.module_lines_lost);
+            let text = format!("lines of PAM modules lost because syslog did not take them: {lines}");
+            self.push(&Event::Warning { text });
             self.logger.backend.deliver(now);
         }
     }
@@ -172,15 +208,17 @@ struct Header {
 }
 
 impl LogFormat<&str> for Header {
-    /// Flushes, because that is what ends a line of the [`Queue`].
     fn format<W: Write>(&self, to: &mut W, severity: syslog::Severity, message: &str) -> syslog::Result<()> {
         let priority = self.facility as u8 | severity as u8;
-        let time = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc());
-        let month = MONTHS.get(usize::from(u8::from(time.month())) - 1).unwrap_or(&"Jan");
-        let (day, (hour, minute, second)) = (time.day(), time.to_hms());
-        let pid = self.pid;
-        write!(to, "<{priority}>{month} {day:>2} {hour:02}:{minute:02}:{second:02} rlogind[{pid}]: {message}")
-            .and_then(|()| to.flush())
-            .map_err(syslog::Error::Write)
+        write_line(to, priority, IDENT, self.pid, message).map_err(syslog::Error::Write)
     }
+}
+
+/// Flushes, because that is what ends a line of the [`Queue`].
+fn write_line<W: Write>(to: &mut W, priority: u8, ident: &str, pid: u32, message: &str) -> io::Result<()> {
+    let time = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc());
+    let month = MONTHS.get(usize::from(u8::from(time.month())) - 1).unwrap_or(&"Jan");
+    let (day, (hour, minute, second)) = (time.day(), time.to_hms());
+    write!(to, "<{priority}>{month} {day:>2} {hour:02}:{minute:02}:{second:02} {ident}[{pid}]: {message}")?;
+    to.flush()
 }

@@ -33,6 +33,10 @@ impl Monitor {
                     }
                     "it finished twice"
                 }
+                Ok(Incoming::Message(FromSession::ModuleLine { severity, text }, _)) => {
+                    self.log.write_module_line(session.process.id(), severity, &text, now);
+                    continue;
+                }
                 Ok(Incoming::Message(FromSession::StaleClosed(_), _)) => "it is no clerk",
                 Ok(Incoming::Nothing | Incoming::Closed) => return,
                 Err(error) if error.kind() != io::ErrorKind::InvalidData => return self.look_again(now),

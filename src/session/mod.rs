@@ -16,7 +16,7 @@ mod speed;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::ipc::{FromSession, Incoming, SessionEndpoint, SessionStart, Shared, ToSession};
 use crate::records::journal::Journal;
 use crate::sys::channel::Channel;
+use crate::sys::module_log;
 use crate::sys::process::{self, DescriptorLimit};
 use crate::sys::resolve;
 use crate::wire::answer;
@@ -93,9 +94,11 @@ pub fn run(channel: Channel) -> io::Result<()> {
         }
     };
     let outcome = login.identify(names).and_then(|user| shell::open(&login, user));
+    module_log::report_left_out();
     let reason = match outcome {
         Ok(session) => {
             session.run_to_end(&login);
+            module_log::report_left_out();
             return Ok(());
         }
         Err(NoSession::Over(over)) => over.reason().to_owned(),
@@ -135,6 +138,8 @@ impl Login {
         umask(Mode::S_IWGRP | Mode::S_IWOTH);
         let (soft, hard) = descriptors;
         process::set_descriptor_limit(DescriptorLimit { soft, hard })?;
+        // Before the first name is looked up. Without it what modules log is lost, and no more.
+        let _ = module_log::redirect(endpoint.as_fd(), FromSession::module_line);
         let monitor = Rc::new(RefCell::new(endpoint));
         let deadline = Instant::now() + config.limits.login;
         let console = Rc::new(Console::new(tty, Rc::clone(&monitor), deadline)?);

@@ -11,6 +11,7 @@ pub mod launch;
 pub mod local;
 pub mod memory;
 pub mod memory_file;
+pub mod module_log;
 pub mod netgroup;
 pub mod pam;
 pub mod process;

@@ -43,6 +43,7 @@ mod isolation;
 mod limits;
 mod load;
 mod login;
+mod module_log;
 mod network;
 mod pam;
 mod prompts;

@@ -180,6 +180,10 @@ def syslog_has_it():
     trusted().leave()
     log = "/var/log/rlogind.log"
     eventually("a file of its own", lambda: os.path.exists(log) and 'event="session-closed"' in read(log))
+    # What modules log comes from the monitor as well, and under another name.
+    assert " rlogind-session[" not in read(log)
+    by_modules = run("journalctl --quiet --output=cat _COMM=rlogind SYSLOG_IDENTIFIER=rlogind-session")
+    assert "pam_unix(rlogin:session): session opened for user alice" in by_modules, by_modules
     run("rm /etc/rsyslog.d/rlogind.conf /var/log/rlogind.log && systemctl restart rsyslog")
 
 
