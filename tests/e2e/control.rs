@@ -506,6 +506,8 @@ fn hostile_clients_of_the_socket_harm_nothing() {
 fn a_socket_that_was_left_behind_is_replaced_and_one_that_lives_is_not() {
     world(|world| {
         let daemon = world.serve("");
+        // It listens for clients before.
+        eventually("the first one's socket", PATIENCE, || Path::new(SOCKET).exists().then_some(()));
         daemon.signal(Signal::SIGKILL);
         drop(daemon);
         assert!(Path::new(SOCKET).exists());
