@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Group;
 
-pub use relay_account::{Account, create_relay_account, relay_account};
+pub use relay_account::{Account, create_relay_account, relay_account, stands_in};
 
 /// The PAM service that stands in for a missing one.
 const FALLBACK_SERVICE: &str = "login";

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,14 +19,16 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::audit::event::{LoginEvent, SessionEnd, Via};
-use crate::config::{Access, Config, Limits, Records, Startups};
-use crate::records::{self, Sitting};
+use crate::config::{Access, Config, Limits, Startups};
+use crate::records::Pending;
 use crate::sys::channel::{Channel, Received};
 use crate::sys::memory_file;
 use crate::wire::tcpmux::Offer;
+use crate::wire::urgent::FlowControl;
+use crate::wire::window::WindowSize;
 
 /// The number of the format in which one relay hands its connections to the next.
-pub const RELAY_STATE: u16 = 1;
+pub const RELAY_STATE: u16 = 2;
 
 /// Names one connection for as long as the daemon lives; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,7 +37,9 @@ pub struct ConnectionId(pub u64);
 /// Monitor to relay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToRelay {
-    /// The first message: who to be. Answered by [`FromRelay::Ready`].
+    /// The first message: who to be. The empty directory that becomes its root comes with it, and the
+    /// memory file of its [`Watched`](crate::sys::watchdog::Watched).
+    /// Answered by [`FromRelay::Ready`] or [`FromRelay::CannotStart`].
     Setup(RelaySetup),
     /// What another relay handed back, in the memory file that comes with the message.
     /// It counts for the connections that are resumed next.
@@ -62,13 +66,18 @@ pub enum ToRelay {
     Ended(ConnectionId),
     /// Accept no more and close what has no session.
     Stop,
+    /// The session is given up, whatever its process does: tell the client this, and close.
+    /// Answered by [`FromRelay::Closed`].
+    Close(ConnectionId, String),
+    /// Who handles ^S and ^Q, for a session whose relay has died.
+    FlowControl(ConnectionId, FlowControl),
+    /// The terminal has the size of the last [`FromRelay::WindowSize`].
+    Resized(ConnectionId),
 }
 
 /// What the relay needs to know of the configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RelaySetup {
-    /// A directory in which only root can create, to make the empty root in.
-    pub scratch: PathBuf,
     /// The user id to become.
     pub uid: u32,
     /// The group id to become.
@@ -212,6 +221,21 @@ pub enum FromRelay {
         /// Bytes from the terminal to the client.
         bytes_out: u64,
     },
+    /// It cannot enter its sandbox, and ends.
+    CannotStart {
+        /// Why.
+        reason: String,
+    },
+    /// It has something to do: the monitor looks in a while whether the turn that begins now has ended. Said once a
+    /// second at most.
+    Working,
+    /// The client's window has this size now.
+    WindowSize {
+        /// Of which connection.
+        id: ConnectionId,
+        /// The size.
+        size: WindowSize,
+    },
 }
 
 /// Why the relay closed a connection.
@@ -227,6 +251,8 @@ pub enum CloseCause {
     Stuck,
     /// There was no descriptor or memory for it.
     Shortage,
+    /// The monitor gave the session up.
+    Abandoned,
 }
 
 /// The three strings of a handshake. The client's user may be a password: no
@@ -250,40 +276,43 @@ impl std::fmt::Debug for HandshakeFields {
 /// Monitor to session.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToSession {
-    /// The first message. The follower and the shared settings (a [`Shared`] in a
-    /// memory file) come with it.
+    /// The first message. The follower, the shared settings (a [`Shared`] in a memory file) and the
+    /// leader come with it.
     Start(SessionStart),
     /// The client has gone or the daemon stops: end now, and cleanly.
     HangUp,
-    /// The only message: a session process was killed, and left this behind.
-    CloseRecords(OpenRecords),
-    /// The only message: the daemon starts, and an earlier one may have left records open. The
-    /// shared settings come with it.
-    CloseStale,
+    /// The only message: be the records worker. The shared settings and a memory file with the
+    /// [`Task`](crate::records::worker::Task) come with it.
+    WriteRecords,
+    /// The monitor's descriptor of the terminal's leader, to be kept with the own one. [`ToSession::Released`] follows
+    /// when the monitor has closed its copy.
+    Leader,
+    /// Relay and monitor have closed the terminal's leader. Hang the terminal up, and end now: what
+    /// [`ToSession::HangUp`] asks for is included.
+    Released,
+    /// The client's window has this size now.
+    WindowSize(WindowSize),
+    /// Show this text to the user. Answered by [`FromSession::Shown`].
+    Show(Notice),
+    /// Say who handles ^S and ^Q. Answered by [`FromSession::FlowControl`].
+    AskFlowControl,
+    /// The only message: close the descriptors that come with it once the monitor has closed its own and this
+    /// channel. That may take as long as somebody else likes.
+    CloseDescriptors,
+    /// The only message: end the process with this number, whose descriptor comes with the message, and all that it
+    /// has started. Where they are is told by /proc, where everybody can make a look-up wait.
+    EndFamily(u32),
+    /// The only message: remove these files, if the device and inode numbers are still theirs.
+    RemoveFiles(Vec<(PathBuf, Option<(u64, u64)>)>),
 }
 
-/// The login records of a session whose process is gone.
+/// A text for the user of a session.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct OpenRecords {
-    /// Whether and where records are written.
-    pub policy: Records,
-    /// The terminal's name, e.g. `pts/3`.
-    pub tty: String,
-    /// The account.
-    pub user: String,
-    /// The client's address.
-    pub address: IpAddr,
-    /// The process that is gone.
-    pub pid: u32,
-}
-
-impl OpenRecords {
-    /// Writes the logout. That may wait for a lock, so the monitor never does it itself.
-    pub fn close(&self) {
-        let sitting =
-            Sitting { line: &self.tty, user: &self.user, host: "", address: self.address, pid: self.pid };
-        records::logout(self.policy, &sitting, records::now());
-    }
+pub struct Notice {
+    /// The text as it is to be written.
+    pub text: String,
+    /// The sender is root, who may write to a terminal that is closed to others (mesg(1)).
+    pub by_root: bool,
 }
 
 /// What one login is about.
@@ -306,8 +335,14 @@ pub enum FromSession {
     Event(LoginEvent),
     /// The shell has ended. PAM and the records are closed next, which may take long.
     Finished(SessionEnd),
-    /// The records of so many sessions were open and are closed.
+    /// The records worker: so many sessions that are gone had left their records open. They are closed.
     StaleClosed(u32),
+    /// The user saw the text of [`ToSession::Show`], or did not, and why.
+    Shown(Option<String>),
+    /// Who handles ^S and ^Q, as the terminal is set now.
+    FlowControl(FlowControl),
+    /// The terminal has the size of the last [`ToSession::WindowSize`].
+    Resized,
     /// What a module of PAM or of a name service has logged with syslog(3); for syslog only.
     ModuleLine {
         /// As syslog(3) numbers them, 0 to 7.
@@ -315,6 +350,14 @@ pub enum FromSession {
         /// May hold anything, so the log escapes it.
         text: String,
     },
+    /// The records could not be written in time: the records worker has to do it.
+    RecordsPending(Pending),
+    /// The records worker: another process is at it.
+    RecordsBusy,
+    /// The records worker: the records cannot be written, and why.
+    RecordsFailed(String),
+    /// The session has no entry in the registry, and why: nobody closes its records if it is killed.
+    RegistryFailed(String),
 }
 
 impl FromSession {
@@ -422,6 +465,12 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         self.flush()
     }
 
+    /// Whether there is something to receive: a message, or the end.
+    #[must_use]
+    pub fn has_message(&self) -> bool {
+        self.channel.has_message()
+    }
+
     /// Messages that wait for the other side to read.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -518,6 +567,7 @@ mod tests {
 
     use super::*;
     use crate::config;
+    use crate::records::PendingCause;
     use crate::sys::channel::MAX_MESSAGE;
 
     /// Session processes outlive an upgrade of the daemon, so what they and the monitor say to each other then belongs
@@ -547,14 +597,38 @@ mod tests {
         ];
         let ends =
             [SessionEnd::Exited(3), SessionEnd::Signaled(9), SessionEnd::LeftRunning, SessionEnd::Lost];
+        let record = r#"{"boot":"b","started":7,"login":{"line":"pts/3","user":"u","host":"h","address":"192.0.2.7",
+            "pid":700,"since":{"seconds":300,"micros":5},"at":{"seconds":301,"micros":6},"write_login":true,
+            "logout":{"seconds":302,"micros":7}}}"#;
+        let record = serde_json::from_str(record).unwrap();
+        let pending = [
+            Pending { cause: PendingCause::Blocked, record: None },
+            Pending { cause: PendingCause::Failed, record: Some(record) },
+        ];
         let line = FromSession::ModuleLine { severity: 6, text: "t".to_owned() };
         let said = events.map(FromSession::Event).into_iter().chain(ends.map(FromSession::Finished));
-        let said: Vec<FromSession> = said.chain([line]).collect();
-        let bytes = postcard::to_stdvec(&(said, ToSession::HangUp)).unwrap();
+        let answers = [
+            FromSession::Shown(Some("t".to_owned())),
+            FromSession::FlowControl(FlowControl::Program),
+            FromSession::Resized,
+        ];
+        let pending = pending.map(FromSession::RecordsPending);
+        let said: Vec<FromSession> = said.chain([line]).chain(answers).chain(pending).collect();
+        let size = WindowSize { rows: 24, columns: 80, x_pixels: 0, y_pixels: 0 };
+        let notice = Notice { text: "t".to_owned(), by_root: true };
+        let asked = [
+            ToSession::HangUp,
+            ToSession::Leader,
+            ToSession::Released,
+            ToSession::WindowSize(size),
+            ToSession::Show(notice),
+            ToSession::AskFlowControl,
+        ];
+        let bytes = postcard::to_stdvec(&(said, asked)).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "0e000001750174010168016603010001000101680166030002000001740003017501016800040000020174000501750001740006017400070175010174010168bc05000801750174010006010112010201030306017401"
+            "13000001750174010168016603010001000101680166030002000001740003017501016800040000020174000501750001740006017400070175010174010168bc05000801750174010006010112010201030606017403010174040105070000070101016207057074732f330175016800c0000207f80aac0205ad02060101ae020701030405185000000601740107"
         );
     }
 
@@ -574,7 +648,6 @@ mod tests {
         );
         let config = config::parse(&text, Path::new("test")).unwrap();
         let setup = RelaySetup {
-            scratch: PathBuf::from("/").join("x".repeat(107)),
             uid: u32::MAX,
             gid: u32::MAX,
             limits: (&config).into(),

@@ -138,7 +138,10 @@ fn rehearse(channel: Channel) -> io::Result<()> {
     monitor::rehearse(&channel, || {
         let cli = cli::read(arguments.collect()).map_err(|error| error.to_string())?;
         let loaded = config::load_default_or(cli.serve.config.path());
-        let (config, source) = loaded.map_err(|error| error.to_string())?;
+        let (mut config, source) = loaded.map_err(|error| error.to_string())?;
+        if !cli.serve.listen.is_empty() {
+            config.listen = cli.serve.listen;
+        }
         Ok((config, source.to_string()))
     })
 }
@@ -152,6 +155,9 @@ fn arguments(args: &Serve) -> Vec<OsString> {
 }
 
 fn serve(args: Serve) -> ExitCode {
+    if monitor::is_trial() {
+        return finish(inherited_channel().and_then(|channel| monitor::try_out(&channel)).map(|()| true));
+    }
     // A daemon that is taken over has found a configuration good already.
     let loaded = monitor::rehearsed_config().map_or_else(
         || {
@@ -165,15 +171,12 @@ fn serve(args: Serve) -> ExitCode {
         Err(error) => return fail(&error),
     };
     let arguments = arguments(&args);
-    let listen_is_fixed = !args.listen.is_empty();
-    if listen_is_fixed {
+    if !args.listen.is_empty() {
         config.listen = args.listen;
     }
     let options = Options {
         config,
         source,
-        config_path: args.config.path().map(absolute),
-        listen_is_fixed,
         stderr: args.stderr,
         daemon: args.daemon.then_some(args.pid_file.as_deref().map(absolute)),
         arguments,
@@ -205,15 +208,8 @@ fn inetd(args: Inetd) -> ExitCode {
     config.limits.keepalive &= !args.no_keepalive;
     config.trust.rhosts &= !(args.no_rhosts || args.no_files);
     config.trust.hosts_equiv &= !args.no_files;
-    let options = Options {
-        config,
-        source: source.to_string(),
-        config_path: None,
-        listen_is_fixed: true,
-        stderr: false,
-        daemon: None,
-        arguments: Vec::new(),
-    };
+    let options =
+        Options { config, source: source.to_string(), stderr: false, daemon: None, arguments: Vec::new() };
     let greeting = if args.tcpmux_reply { Greeting::Tcpmux } else { Greeting::None };
     match monitor::run_inetd(options, client, greeting) {
         Ok(()) => ExitCode::SUCCESS,

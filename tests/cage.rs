@@ -19,7 +19,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Output};
 
-use nix::sys::termios::tcgetattr;
 use nix::unistd::{Gid, Uid, geteuid, getppid};
 use rlogind::sys::channel::{Channel, Received};
 use rlogind::sys::{pty, sandbox, socket};
@@ -116,6 +115,12 @@ const ATTEMPTS: &[Attempt] = &[
     ("type into a terminal", true, |inside| {
         call(libc::SYS_ioctl, [fd(&inside.client), libc::TIOCSTI as c_long, at(PATH)])
     }),
+    ("a terminal's size", true, |inside| {
+        call(libc::SYS_ioctl, [fd(&inside.leader), libc::TIOCSWINSZ as c_long, at(&[0_u16; 4])])
+    }),
+    ("a terminal's modes", true, |inside| {
+        call(libc::SYS_ioctl, [fd(&inside.leader), libc::TCGETS as c_long, at(&[0_u64; 8])])
+    }),
     ("another socket option", true, |inside| {
         let (level, option) = (libc::SOL_SOCKET.into(), libc::SO_REUSEPORT.into());
         call(libc::SYS_setsockopt, [fd(&inside.client), level, option, at(&1_i32), 4])
@@ -154,7 +159,6 @@ fn hand_over(inside: &Inside) -> c_long {
     ours.send(b"here", &[inside.memory.try_clone().unwrap().as_fd()]).unwrap();
     let Received::Message(_, descriptors) = theirs.receive().unwrap() else { panic!("no message") };
     assert_eq!(descriptors.len(), 1);
-    tcgetattr(&inside.leader).unwrap();
     assert_eq!(socket::unacknowledged(inside.client.as_fd()), 0);
     let (mut info, mut length) = ([0_u8; 128], 128_u32);
     let (level, option) = (libc::IPPROTO_TCP.into(), libc::TCP_INFO.into());
@@ -176,7 +180,8 @@ fn attempt(name: &str) -> ! {
     let leader = pty::open().unwrap().leader;
     let channel = Channel::pair().unwrap();
     let inside = Inside { listener, client, address, parent, memory, leader, channel };
-    sandbox::enter(scratch.as_ref(), Uid::from_raw(NOBODY), Gid::from_raw(NOBODY)).unwrap();
+    let root = sandbox::empty_root(scratch.as_ref()).unwrap();
+    sandbox::enter(root.as_fd(), Uid::from_raw(NOBODY), Gid::from_raw(NOBODY)).unwrap();
     let mut out = std::io::stdout().lock();
     writeln!(out, "inside").unwrap();
     out.flush().unwrap();

@@ -11,8 +11,7 @@ use rlogind::relay::connection::Connection;
 use rlogind::relay::ends::{Client, Terminal};
 use rlogind::relay::state::RelayState;
 use rlogind::sys::pty::Packet;
-use rlogind::wire::urgent::FlowControl;
-use rlogind::wire::window::{Decoder, State, WindowSize};
+use rlogind::wire::window::{Decoder, State};
 
 /// Both ends of a connection on which nothing happens but that everything is taken.
 struct Nobody;
@@ -44,12 +43,6 @@ impl Terminal for Nobody {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
-    }
-
-    fn resize(&mut self, _: WindowSize) {}
-
-    fn flow_control(&self) -> FlowControl {
-        FlowControl::Client
     }
 }
 

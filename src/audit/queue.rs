@@ -77,6 +77,23 @@ impl Queue {
         self.lines.len() + lines <= MAX_LINES && self.bytes + bytes <= MAX_BYTES
     }
 
+    /// All lines that wait, the oldest first.
+    pub(super) fn pending(&self) -> Vec<Vec<u8>> {
+        self.lines.iter().cloned().collect()
+    }
+
+    /// Puts lines in front of those that wait, as far as there is room.
+    pub(super) fn put_back(&mut self, lines: Vec<Vec<u8>>) {
+        for line in lines.into_iter().rev() {
+            if self.has_room(1, line.len()) {
+                self.bytes += line.len();
+                self.lines.push_front(line);
+            } else {
+                self.lost += 1;
+            }
+        }
+    }
+
     /// Whether at least half of the room is free.
     pub(super) fn is_half_free(&self) -> bool {
         self.has_room(MAX_LINES / 2, MAX_BYTES / 2)

@@ -64,6 +64,29 @@ impl Log {
         Log { logger, stderr, thinning: Thinning::default(), module_lines_lost: 0 }
     }
 
+    /// Uses another facility from now on; one that is none changes nothing.
+    pub fn set_facility(&mut self, facility: &str) {
+        if let Ok(facility) = Facility::from_str(facility) {
+            self.logger.formatter.facility = facility;
+        }
+    }
+
+    /// Writes the numbers of what was counted, due or not: another image will not know them.
+    pub fn write_pending_counts(&mut self) {
+        self.write_counts(Instant::now());
+    }
+
+    /// The lines that syslogd has not taken, for another image.
+    #[must_use]
+    pub fn pending(&self) -> Vec<Vec<u8>> {
+        self.logger.backend.pending()
+    }
+
+    /// Lines that another image could not get rid of; they go first.
+    pub fn put_back(&mut self, lines: Vec<Vec<u8>>) {
+        self.logger.backend.put_back(lines);
+    }
+
     /// Writes the event down, or counts it.
     pub fn write(&mut self, event: &Event, now: Instant) {
         self.retry(now);

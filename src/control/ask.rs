@@ -20,7 +20,7 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 /// How long the daemon may take for what it knows.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to read the configuration again, or to be another version.
-const LONG_PATIENCE: Duration = Duration::from_secs(60);
+const LONG_PATIENCE: Duration = Duration::from_secs(100);
 
 /// Asks the daemon at that socket.
 ///

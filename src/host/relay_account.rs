@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
+use serde::{Deserialize, Serialize};
 
 use super::HostError;
 
@@ -20,7 +21,7 @@ const UNUSED_IDS: RangeInclusive<u32> = 61184..=65519;
 const SHARED: (&str, u32) = ("nobody", 65534);
 
 /// The account the relay runs as: neither its user nor its group is root's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// The user id.
     pub uid: u32,
@@ -64,6 +65,12 @@ fn relay_account_by(
         }
         None => Err(HostError::RelayAccount { problem }),
     }
+}
+
+/// Whether this is a user id that can stand in for a missing account.
+#[must_use]
+pub fn stands_in(uid: u32) -> bool {
+    UNUSED_IDS.contains(&uid)
 }
 
 /// The command that creates an account for the relay.

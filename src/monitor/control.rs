@@ -10,14 +10,17 @@ use super::*;
 use crate::config;
 use crate::control::protocol::{Answer, Reply, Request};
 use crate::host;
-use crate::sys::channel::Received;
 use crate::sys::local::{self, LocalListener, Peer};
 use crate::sys::memory_file;
 use upgrade::state::ControlState;
 
 mod commands;
+mod notices;
 mod report;
 
+pub(super) use commands::ENDING;
+pub(super) use notices::NoticeId;
+use notices::Notices;
 pub(super) use report::count_login;
 
 /// Commands that are heard at the same time.
@@ -35,10 +38,19 @@ pub(super) struct Control {
     listener: Option<LocalListener>,
     /// The oldest first.
     clients: Vec<Client>,
+    /// Messages to users that are not shown yet.
+    notices: Notices,
     /// What is said of the configuration when it is in force.
     pub(super) notes: Vec<String>,
     /// This image has just taken over: what is said of it when it serves.
     pub(super) upgraded: Option<String>,
+}
+
+impl Control {
+    /// The control socket's path, and its file's device and inode.
+    pub(super) fn file(&self) -> Option<(PathBuf, (u64, u64))> {
+        self.listener.as_ref().map(|listener| (listener.path().to_owned(), listener.file()))
+    }
 }
 
 /// A command's process.
@@ -49,6 +61,16 @@ struct Client {
     wants: Wants,
     /// Until then it is kept.
     until: Instant,
+    /// Descriptors came with what it asked: that stays where it is, and is not looked at again.
+    asked_with_descriptors: bool,
+}
+
+/// A command that wants a message shown.
+#[derive(Debug)]
+struct Asks {
+    channel: Channel,
+    peer: Peer,
+    with_descriptors: bool,
 }
 
 /// What a command waits for.
@@ -62,46 +84,58 @@ enum Wants {
     Upgrade,
 }
 
-impl Monitor {
-    /// Opens the control socket where it is not open, for those it is for now. Returns what
-    /// does not work.
-    pub(super) fn open_control(&mut self) -> Option<String> {
-        let config::Control { socket, group } = &self.config.control;
-        let open =
-            self.control.listener.take().filter(|listener| listener.path() == socket && listener.is_there());
-        let opened = match open {
-            Some(listener) => Ok(listener),
-            None => self.bind_control(socket),
-        };
-        let listener = match opened {
-            Ok(listener) => listener,
-            Err(error) => {
-                let path = socket.display();
-                return Some(format!("there are no administrator's commands, for {path}: {error}"));
-            }
-        };
-        let group = group.as_deref().map(host::control_group).transpose();
-        let set = listener.set_group(group.as_ref().ok().copied().flatten());
-        self.control.listener = Some(listener);
-        match (group, set) {
-            (Err(trouble), _) => Some(trouble),
-            (Ok(_), Err(error)) => Some(format!("the control socket is root's alone: {error}")),
-            (Ok(_), Ok(())) => None,
+/// What is said when there is no control socket.
+pub(super) fn unusable(path: &Path, error: &io::Error) -> String {
+    let why = if error.kind() == io::ErrorKind::AddrInUse {
+        "another process listens there".to_owned()
+    } else if error.kind() == io::ErrorKind::AlreadyExists {
+        "what is there is no socket".to_owned()
+    } else {
+        error.to_string()
+    };
+    format!("control socket disabled: cannot use {}: {why}", path.display())
+}
+
+/// Opens the control socket, at the start, and says what does not work.
+pub(super) fn open(config: &Config, warnings: &mut Vec<String>) -> Option<LocalListener> {
+    let config::Control { socket, group } = &config.control;
+    match LocalListener::bind(socket) {
+        Ok(listener) => {
+            let_in(socket, group.as_deref(), warnings);
+            Some(listener)
+        }
+        Err(error) => {
+            warnings.push(unusable(socket, &error));
+            None
         }
     }
+}
 
-    fn bind_control(&self, path: &Path) -> io::Result<LocalListener> {
-        let listener = LocalListener::bind(path).map_err(|error| {
-            if error.kind() == io::ErrorKind::AddrInUse {
-                io::Error::other("another process listens there")
-            } else if error.kind() == io::ErrorKind::AlreadyExists {
-                io::Error::other("what is there is no socket")
-            } else {
-                error
-            }
-        })?;
-        self.watch_door(&listener)?;
-        Ok(listener)
+/// Lets those use the control socket that the configuration names.
+pub(super) fn let_in(socket: &Path, group: Option<&str>, warnings: &mut Vec<String>) {
+    let group = group.map(host::control_group).transpose();
+    let set = local::set_group(socket, group.as_ref().ok().copied().flatten());
+    warnings.extend(group.err());
+    warnings.extend(set.err().map(|error| format!("only root can use the control socket: {error}")));
+}
+
+impl Monitor {
+    /// Uses this control socket from the start.
+    pub(super) fn use_control(&mut self, listener: Option<LocalListener>) {
+        self.control.listener = listener.filter(|listener| self.watch_door(listener).is_ok());
+    }
+
+    /// Uses another control socket from now on.
+    pub(super) fn replace_control(&mut self, listener: LocalListener) {
+        if let Some(old) = self.control.listener.take() {
+            let (socket, ..) = old.into_parts();
+            let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
+            // Whoever waits in its queue may have sent descriptors.
+            self.close_elsewhere(vec![socket]);
+        }
+        if self.watch_door(&listener).is_ok() {
+            self.control.listener = Some(listener);
+        }
     }
 
     fn watch_door(&self, listener: &LocalListener) -> io::Result<()> {
@@ -112,6 +146,9 @@ impl Monitor {
     /// Commands that connect.
     pub(super) fn hear_control_door(&mut self, now: Instant) {
         for _ in 0..ACCEPTS {
+            if self.closes_enough() {
+                return self.look_again(now);
+            }
             let Some(listener) = &self.control.listener else { return };
             match listener.accept() {
                 Ok((channel, peer)) => self.admit(channel, peer, now),
@@ -127,13 +164,23 @@ impl Monitor {
         if self.control.clients.len() >= MOST_CLIENTS {
             // A real command says at once what it wants: who has not makes room.
             match self.control.clients.iter().position(|client| client.wants == Wants::Unknown) {
-                Some(silent) => drop(self.control.clients.remove(silent)),
-                None => return reply(&channel, refused("too many commands at once")),
+                Some(silent) => {
+                    let silent = self.control.clients.remove(silent);
+                    self.close_command(silent.channel);
+                }
+                None => return self.reply(channel, refused("too many commands at once")),
             }
         }
         if self.watch_client(&channel).is_ok() {
-            let client = Client { channel, peer, wants: Wants::Unknown, until: now + ASKING_TIME };
-            self.control.clients.push(client);
+            self.control.clients.push(Client {
+                channel,
+                peer,
+                wants: Wants::Unknown,
+                until: now + ASKING_TIME,
+                asked_with_descriptors: false,
+            });
+        } else {
+            self.close_command(channel);
         }
     }
 
@@ -142,16 +189,34 @@ impl Monitor {
         self.poll.registry().register(&mut SourceFd(&channel.as_raw_fd()), token, Interest::READABLE)
     }
 
+    /// Closes a command's connection, by another process if descriptors wait in it.
+    fn close_command(&mut self, channel: Channel) {
+        if !local::end(&channel) {
+            self.close_elsewhere(vec![channel.into()]);
+        }
+    }
+
     /// What commands ask.
     pub(super) fn hear_control(&mut self, now: Instant) {
         let mut asked = Vec::new();
-        for client in std::mem::take(&mut self.control.clients) {
+        for mut client in std::mem::take(&mut self.control.clients) {
+            if client.asked_with_descriptors {
+                self.control.clients.push(client);
+                continue;
+            }
             match (local::receive(&client.channel), client.wants) {
-                (Ok(Received::Nothing), _) => self.control.clients.push(client),
-                (Ok(Received::Message(request, _)), Wants::Unknown) => asked.push((client, request)),
-                // It is gone, or asks twice, or for too much.
-                (Ok(Received::Message(..)), Wants::Reload | Wants::Upgrade)
-                | (Ok(Received::Closed) | Err(_), _) => {}
+                (Ok(local::Request::Nothing), _) => self.control.clients.push(client),
+                (Ok(local::Request::Message(request)), Wants::Unknown) => asked.push((client, request)),
+                (Ok(local::Request::WithDescriptors(request)), Wants::Unknown) => {
+                    client.asked_with_descriptors = true;
+                    asked.push((client, request));
+                }
+                // It is gone, or asks twice or for too much.
+                (
+                    Ok(local::Request::Message(_) | local::Request::WithDescriptors(_)),
+                    Wants::Reload | Wants::Upgrade,
+                )
+                | (Ok(local::Request::Over) | Err(_), _) => self.close_command(client.channel),
             }
         }
         for (client, request) in asked {
@@ -159,51 +224,59 @@ impl Monitor {
                 Ok(request) => self.obey_command(client, request, now),
                 Err(_) => {
                     let version = env!("CARGO_PKG_VERSION");
-                    reply(&client.channel, refused(format!("rlogind {version} does not know this command")));
+                    let answer = refused(format!("rlogind {version} does not know this command"));
+                    self.reply(client.channel, answer);
                 }
             }
         }
+        self.forget_gone_senders();
     }
 
     fn obey_command(&mut self, client: Client, request: Request, now: Instant) {
-        let Client { channel, peer, .. } = client;
+        let Client { channel, peer, asked_with_descriptors, .. } = client;
         let answer = match request {
             Request::Sessions => self.list_sessions(now),
             Request::Status => self.report_status(now),
             Request::Kill { ids } => self.kill_sessions(peer, &ids, now),
-            Request::Message { to, sender, text } => self.show_message(peer, &to, &sender, &text, now),
+            Request::Message { to, sender, text } => {
+                let asks = Asks { channel, peer, with_descriptors: asked_with_descriptors };
+                return self.show_message(asks, &to, &sender, &text, now);
+            }
             Request::Drain | Request::Upgrade | Request::Reload if self.stop_time().is_some() => {
                 refused("rlogind is stopping")
             }
             Request::Drain => {
                 self.note_command(peer, "drain", now);
                 self.drain(now);
-                let left = self.sessions.len();
+                let left = self.sessions.living();
                 let note =
                     format!("rlogind lets nobody in any more, and ends with its last session of {left}");
                 Answer::Done { notes: vec![note] }
             }
             Request::Reload => {
                 self.note_command(peer, "reload", now);
-                self.await_answer(channel, peer, Wants::Reload, now);
-                if let Err(reason) = self.reload(now)
-                    && let Some(client) = self.control.clients.pop()
-                {
-                    reply(&client.channel, Answer::Refused { reason });
-                }
-                return;
+                self.await_answer(channel, peer, Wants::Reload, asked_with_descriptors, now);
+                return self.reload(now);
             }
             Request::Upgrade => {
                 self.note_command(peer, "upgrade", now);
-                self.await_answer(channel, peer, Wants::Upgrade, now);
-                return self.rehearse(now);
+                self.await_answer(channel, peer, Wants::Upgrade, asked_with_descriptors, now);
+                return self.upgrade(now);
             }
         };
-        reply(&channel, answer);
+        self.reply(channel, answer);
     }
 
-    fn await_answer(&mut self, channel: Channel, peer: Peer, wants: Wants, now: Instant) {
-        self.control.clients.push(Client { channel, peer, wants, until: now + ANSWERING_TIME });
+    fn await_answer(
+        &mut self,
+        channel: Channel,
+        peer: Peer,
+        wants: Wants,
+        asked_with_descriptors: bool,
+        now: Instant,
+    ) {
+        let until = now + ANSWERING_TIME;
+        self.control.clients.push(Client { channel, peer, wants, until, asked_with_descriptors });
     }
 
     /// Writes down who did what.
@@ -214,8 +287,10 @@ impl Monitor {
 
     /// A relay serves with the configuration in force: who waited for that is told.
     pub(super) fn answer_serving(&mut self) {
-        let notes = std::mem::take(&mut self.control.notes);
-        self.answer(Wants::Reload, &Answer::Done { notes });
+        if !self.reload_again {
+            let notes = std::mem::take(&mut self.control.notes);
+            self.answer(Wants::Reload, &Answer::Done { notes });
+        }
         if let Some(note) = self.control.upgraded.take() {
             self.answer(Wants::Upgrade, &Answer::Done { notes: vec![note] });
         }
@@ -227,6 +302,11 @@ impl Monitor {
         self.warn(text, now);
     }
 
+    /// The configuration cannot be used: who waited for it is told why.
+    pub(super) fn answer_no_reload(&mut self, why: &str) {
+        self.answer(Wants::Reload, &refused(why));
+    }
+
     /// No other executable takes over: who waited for that is told why.
     pub(super) fn answer_no_upgrade(&mut self, why: &str) {
         self.answer(Wants::Upgrade, &refused(why));
@@ -235,7 +315,7 @@ impl Monitor {
     fn answer(&mut self, wanted: Wants, answer: &Answer) {
         for client in std::mem::take(&mut self.control.clients) {
             if client.wants == wanted {
-                reply(&client.channel, answer.clone());
+                self.reply(client.channel, answer.clone());
             } else {
                 self.control.clients.push(client);
             }
@@ -244,26 +324,35 @@ impl Monitor {
 
     /// When a command has had its time.
     pub(super) fn control_due(&self) -> Option<Instant> {
-        self.control.clients.iter().map(|client| client.until).min()
+        self.control.clients.iter().map(|client| client.until).chain(self.control.notices.due()).min()
     }
 
     pub(super) fn expire_control(&mut self, now: Instant) {
-        self.control.clients.retain(|client| now < client.until);
+        for client in std::mem::take(&mut self.control.clients) {
+            if now < client.until {
+                self.control.clients.push(client);
+            } else {
+                self.close_command(client.channel);
+            }
+        }
+        self.expire_notices(now);
     }
 
-    /// What of it goes on in another image.
+    /// What of it goes on in another image, with this control socket instead of its own if there is one.
     pub(super) fn leave_control(
         &self,
+        other: Option<&LocalListener>,
         keep: impl Fn(BorrowedFd) -> io::Result<RawFd>,
     ) -> io::Result<ControlState> {
-        let listener = match &self.control.listener {
+        let listener = match other.or(self.control.listener.as_ref()) {
             Some(listener) => Some((keep(listener.as_fd())?, listener.path().to_owned(), listener.file())),
             None => None,
         };
-        // The other image reads the configuration, too.
         let waiting = self.control.clients.iter().filter(|client| client.wants != Wants::Unknown);
-        let waiting =
-            waiting.map(|client| Ok((keep(client.channel.as_fd())?, client.peer.uid, client.peer.pid)));
+        let waiting = waiting.map(|client| {
+            let reload = client.wants == Wants::Reload;
+            Ok((keep(client.channel.as_fd())?, client.peer.uid, client.peer.pid, reload))
+        });
         Ok(ControlState { listener, waiting: waiting.collect::<io::Result<_>>()? })
     }
 
@@ -277,25 +366,30 @@ impl Monitor {
             self.watch_door(&listener)?;
             self.control.listener = Some(listener);
         }
-        for (number, uid, pid) in state.waiting {
+        for (number, uid, pid, reload) in state.waiting {
             let channel = Channel::from_inherited(process::inherited_descriptor(number)?)?;
             self.watch_client(&channel)?;
-            self.await_answer(channel, Peer { pid, uid }, Wants::Upgrade, now);
+            // The other image reads the configuration, too.
+            let wants = if reload { Wants::Reload } else { Wants::Upgrade };
+            // It may have; then its end is not noticed before its time.
+            let asked_with_descriptors = local::has_more(&channel);
+            self.await_answer(channel, Peer { pid, uid }, wants, asked_with_descriptors, now);
         }
         Ok(())
+    }
+
+    /// The last that a command hears. One that does not read it is none of our business.
+    fn reply(&mut self, channel: Channel, answer: Answer) {
+        let reply = Reply { version: env!("CARGO_PKG_VERSION").to_owned(), answer };
+        let sent = serde_json::to_vec(&reply)
+            .map_err(io::Error::from)
+            .and_then(|bytes| memory_file::write(&bytes))
+            .and_then(|file| channel.send(b"!", &[file.as_fd()]));
+        drop(sent);
+        self.close_command(channel);
     }
 }
 
 fn refused(reason: impl Into<String>) -> Answer {
     Answer::Refused { reason: reason.into() }
-}
-
-/// The last that a command hears. One that does not read it is none of our business.
-fn reply(channel: &Channel, answer: Answer) {
-    let reply = Reply { version: env!("CARGO_PKG_VERSION").to_owned(), answer };
-    let sent = serde_json::to_vec(&reply)
-        .map_err(io::Error::from)
-        .and_then(|bytes| memory_file::write(&bytes))
-        .and_then(|file| channel.send(b"!", &[file.as_fd()]));
-    drop(sent);
 }

@@ -1,7 +1,6 @@
 //! How the daemon ends: at once, or when the last user has gone.
 
 use super::*;
-use crate::sys::process::End;
 
 impl Monitor {
     /// Ends the daemon: hangs up all sessions, and gives them some seconds.
@@ -12,6 +11,9 @@ impl Monitor {
         service::stopping(cause);
         // Another image would not know that it has to end.
         drop(self.end_rehearsal());
+        self.forget_successor();
+        self.answer_no_reload("rlogind is stopping");
+        self.answer_no_upgrade("rlogind is stopping");
         self.leave(cause, now);
         for id in self.ids() {
             self.tell_session(id, Some(&ToSession::HangUp), now);
@@ -27,20 +29,29 @@ impl Monitor {
         if self.leaving.is_some() {
             return;
         }
-        self.log.write(&Event::Draining { sessions: self.sessions.len() }, now);
-        service::draining(self.sessions.len());
+        self.log.write(&Event::Draining { sessions: self.sessions.living() }, now);
+        service::draining(self.sessions.living());
         self.close_doors("drained", None);
     }
 
     /// Ends the daemon within its time, without a word to the sessions.
     pub(super) fn leave(&mut self, cause: &str, now: Instant) {
+        self.dismiss_guard();
         self.close_doors(cause, Some(now + STOP_GRACE));
     }
 
     fn close_doors(&mut self, cause: &str, stop: Option<Instant>) {
         self.leaving = Some(Leaving { cause: cause.to_owned(), stop, empty: None });
         self.parts.listeners.clear();
+        self.upgrade.close_opened();
         self.tell_relay(&ToRelay::Stop, Vec::new());
+    }
+
+    /// The daemon ends because it is to: nothing is to be taken back.
+    fn dismiss_guard(&self) {
+        if let Some(guard) = &self.guard {
+            guard.dismiss();
+        }
     }
 
     /// Until when all sessions have to be gone, when the daemon is told to end.
@@ -51,19 +62,55 @@ impl Monitor {
     /// Why the daemon ended, when it has come to that.
     pub(super) fn farewell(&mut self, now: Instant) -> Option<String> {
         let leaving = self.leaving.as_mut()?;
-        if !self.sessions.is_empty() {
+        if self.sessions.living() > 0 {
             leaving.empty = None;
             return None;
         }
         let empty = *leaving.empty.get_or_insert(now);
-        let others = !self.helpers.is_empty() || self.relay.is_some();
-        (!others || empty + LAST_GRACE <= now).then(|| leaving.cause.clone())
+        let others = self.helpers.iter().any(|(_, helper)| matches!(helper, Helper::Records(_)))
+            || self.relay.is_some()
+            // Killed, and about to end.
+            || self.sessions.next_deadline().is_some();
+        if others && now < empty + LAST_GRACE {
+            return None;
+        }
+        let cause = leaving.cause.clone();
+        self.dismiss_guard();
+        Some(cause)
+    }
+
+    /// The last lines about those that do not end.
+    pub(super) fn write_epitaphs(&mut self, now: Instant) {
+        for id in self.ids() {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.ended.get_or_insert((now, process::End::Unknown));
+                session.closed.get_or_insert((0, 0));
+            }
+            self.forget_if_over(id, now);
+        }
     }
 
     /// When the end of the daemon has to be looked at.
     pub(super) fn farewell_due(&self) -> Option<Instant> {
         let leaving = self.leaving.as_ref()?;
         leaving.empty.map(|empty| empty + LAST_GRACE).or(leaving.stop)
+    }
+
+    /// The last thing: closes and removes what is left, without waiting for anybody.
+    pub(super) fn end(mut self) {
+        for relay in [self.relay.take(), self.next.take()].into_iter().flatten() {
+            // It ends when its link does; but one that hangs would keep the port.
+            relay.process.kill();
+        }
+        if !self.only_connection {
+            self.remove_files();
+        }
+        let ids = self.ids();
+        let leaders = ids.into_iter().filter_map(|id| self.sessions.get_mut(id)?.leader.take());
+        let leaders = leaders.collect();
+        self.close_elsewhere(leaders);
+        // What commands have sent is closed with this process: it does not wait for a network then.
+        std::mem::forget(self);
     }
 
     /// Ends what has not ended in its time.
@@ -100,40 +147,24 @@ impl Monitor {
     }
 
     pub(super) fn bury_helpers(&mut self, now: Instant) {
-        for (process, mut helper) in std::mem::take(&mut self.helpers) {
+        self.close_ended_helpers(now);
+        self.close_unclosed();
+        if self.guard.take_if(|guard| guard.has_ended()).is_some() {
+            self.guard_has_gone(now);
+        }
+    }
+
+    fn close_ended_helpers(&mut self, now: Instant) {
+        for (process, helper) in std::mem::take(&mut self.helpers) {
             let outcome = process.try_wait();
             if let Ok(None) = outcome {
                 self.helpers.push((process, helper));
                 continue;
             }
             let _ = self.poll.registry().deregister(&mut SourceFd(&process.as_raw_fd()));
-            let told = match &mut helper {
-                Helper::Relay => continue,
-                Helper::Records(link) => link.as_mut().map(SessionLink::receive),
-            };
-            match (outcome, told) {
-                (
-                    Ok(Some(End::Exited(0))),
-                    Some(Ok(Incoming::Message(FromSession::StaleClosed(count), _))),
-                ) => {
-                    let text =
-                        format!("sessions that were killed had left their records open: closed {count}");
-                    self.warn(text, now);
-                }
-                (Ok(Some(End::Exited(0))), _) => {}
-                (Ok(Some(end)), _) => {
-                    self.warn(
-                        format!("the records of a session may stay open: the records worker {end}"),
-                        now,
-                    );
-                }
-                (Ok(None), _) => {}
-                (Err(error), _) => {
-                    let text = format!(
-                        "the records of a session may stay open: waiting for the records worker: {error}"
-                    );
-                    self.warn(text, now);
-                }
+            match helper {
+                Helper::Closer(_) | Helper::HungRelay | Helper::Other => {}
+                Helper::Records(link) => self.bury_records_worker(outcome, link, now),
             }
         }
     }

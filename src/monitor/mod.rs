@@ -6,22 +6,28 @@
 //! never panics; a process that sends it what its state does not permit is ended.
 
 mod control;
+mod deadline;
 mod ending;
 mod opening;
+mod records;
+mod rehearsal;
 mod relay_side;
 mod reload;
 mod serve;
 mod service;
 mod session;
 mod session_side;
+mod spare;
 mod startup;
 mod steps;
 mod succession;
 mod table;
 mod upgrade;
+mod watchdog;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::hash::RandomState;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -46,9 +52,12 @@ use crate::ipc::{
 };
 use crate::sys::channel::Channel;
 use crate::sys::launch::Launcher;
-use crate::sys::process::{self, DescriptorLimit, Process};
+use crate::sys::process::{self, DescriptorLimit, Image, Process};
 use crate::sys::{sandbox, socket};
 use control::Control;
+use records::RecordsQueue;
+use rehearsal::Rehearsal;
+pub use rehearsal::{REHEARSAL_ROLE, is_trial, rehearse, try_out};
 use session::Session;
 use startup::{Account, PidFile};
 pub use startup::{Error, pam_service};
@@ -56,8 +65,9 @@ use steps::Step;
 use succession::{Estate, Handing, RelayProcess};
 use table::Sessions;
 use upgrade::Upgrade;
+use upgrade::guard::GuardSide;
+pub use upgrade::rehearsed_config;
 use upgrade::state::MonitorState;
-pub use upgrade::{REHEARSAL_ROLE, rehearse, rehearsed_config};
 
 /// The argument that starts our image as the relay.
 pub const RELAY_ROLE: &str = "--role=relay";
@@ -67,13 +77,17 @@ pub const SESSION_ROLE: &str = "--role=session";
 /// How long past its deadline a session process may take to say so itself.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 /// How long a session process may take to end after a hang-up.
-/// The C library alone waits 10 s for each of the two records' locks.
+/// PAM modules may take their time, and name services.
 const HANG_UP_GRACE: Duration = Duration::from_secs(30);
 /// How long all of them may take when the daemon stops.
 const STOP_GRACE: Duration = Duration::from_secs(6);
+/// How long a session process that is killed at the daemon's end is waited for.
+const LAST_WAIT: Duration = Duration::from_millis(200);
+/// How long a process that was killed may take to end, before it counts as one that cannot.
+const DEATH_GRACE: Duration = Duration::from_secs(2);
 /// How long the last audit lines are offered to syslog.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the relay, and processes that close records, may take behind the last session.
+/// How long the relay and the records worker may take after the last session.
 const LAST_GRACE: Duration = Duration::from_millis(2500);
 
 /// How the daemon was asked to run.
@@ -83,10 +97,6 @@ pub struct Options {
     pub config: Config,
     /// The file it came from, or what stands for it in the log.
     pub source: String,
-    /// The file that was named, to read it again.
-    pub config_path: Option<PathBuf>,
-    /// The addresses were given on the command line, whatever the file says.
-    pub listen_is_fixed: bool,
     /// Audit lines also go to standard error.
     pub stderr: bool,
     /// Go into the background; write the process id to that file.
@@ -106,20 +116,23 @@ pub fn run(mut options: Options) -> Result<(), Error> {
             take_over(options, state, &mut warnings).inspect_err(|error| complain(&error.to_string()))?
         }
         None => {
-            let (account, scratch) = prepare(&mut options.config, &mut warnings)?;
+            let (account, directory) = prepare(&mut options.config, &mut warnings)?;
+            // Before the first client can come: who sees the port open finds the commands as well.
+            let control = control::open(&options.config, &mut warnings);
             let (listeners, activated) = listeners(&options, &mut warnings)?;
             let pid_file = match &options.daemon {
                 Some(path) => startup::detach(path.as_deref())?,
                 None => None,
             };
             let log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
-            let parts = RelayParts::new(account, scratch, listeners);
+            let parts = RelayParts::new(account, empty_root(&directory)?, listeners);
             // Behind --daemon nobody reads standard error any more.
             let mut monitor =
                 Monitor::new(options, parts, log, None).inspect_err(|error| complain(&error.to_string()))?;
             (monitor.activated, monitor.pid_file) = (activated, pid_file);
-            monitor.close_stale_records(Instant::now());
-            warnings.extend(monitor.open_control());
+            monitor.use_control(control);
+            // An earlier daemon and all its processes may have been killed.
+            monitor.write_records(Instant::now());
             monitor
         }
     };
@@ -127,17 +140,20 @@ pub fn run(mut options: Options) -> Result<(), Error> {
     monitor.log.write(&Event::ConfigRead { path: monitor.source.clone() }, now);
     warn(&mut monitor.log, warnings, now);
     let outcome = monitor.serve();
+    monitor.write_epitaphs(Instant::now());
     let last = match &outcome {
         Ok(cause) => Event::Stopped { cause: cause.clone() },
         Err(error) => Event::Warning { text: error.to_string() },
     };
     monitor.log.write(&last, Instant::now());
     monitor.log.finish(LOG_PATIENCE);
-    for relay in [monitor.relay.take(), monitor.next.take()].into_iter().flatten() {
-        // It ends when its link does; but one that hangs would keep the port.
-        relay.process.end();
-    }
+    monitor.end();
     outcome.map(|_| ())
+}
+
+fn empty_root(directory: &Path) -> Result<OwnedFd, Error> {
+    let failed = |error| Error(format!("cannot make the relay's root in {}: {error}", directory.display()));
+    sandbox::empty_root(directory).map_err(failed)
 }
 
 /// The service manager's listeners (then the second value is true), or our own.
@@ -151,9 +167,10 @@ fn listeners(options: &Options, warnings: &mut Vec<String>) -> Result<(Vec<Liste
     Ok((listeners, true))
 }
 
-/// Goes on for the image that this process had before.
+/// Goes on for the image that this process had before, or that another process had. All that could make it wait
+/// was found out by the rehearsal.
 fn take_over(
-    mut options: Options,
+    options: Options,
     mut state: MonitorState,
     warnings: &mut Vec<String>,
 ) -> Result<Monitor, Error> {
@@ -161,35 +178,54 @@ fn take_over(
     // It was executed by its descriptor, whose number the kernel takes for a name.
     process::set_name(c"rlogind");
     let failed = |error: io::Error| Error(format!("cannot take over: {error}"));
-    let (account, scratch) = begin_process(&mut options.config, warnings)?;
-    // The rehearsal has looked at it; if it is gone since, the one before does as well.
-    let scratch = scratch.unwrap_or_else(|error| {
-        warnings.push(error.to_string());
-        std::mem::take(&mut state.scratch)
-    });
+    let guard = upgrade::inherited_guard();
+    let settings = upgrade::rehearsed_settings()
+        .ok_or_else(|| Error("cannot take over: the settings are not there".to_owned()))?;
+    begin_process()?;
     let log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
     let mut listeners = upgrade::listeners(&mut state).map_err(failed)?;
     if !state.activated && !state.draining {
         // The configuration may ask for others than the image before had.
-        match startup::listen(&options.config, &listeners) {
-            Ok(asked_for) => listeners = asked_for,
-            Err(error) => warnings.push(format!("the listeners stay as they were: {error}")),
-        }
+        listeners = startup::choose(&options.config, listeners);
     }
-    let mut parts = RelayParts::new(account, scratch, listeners);
+    let root = process::inherited_descriptor(state.root).map_err(failed)?;
+    let mut parts = RelayParts::new(settings.account, root, listeners);
     parts.ports.extend(std::mem::take(&mut state.ports));
-    let mut monitor = Monitor::begin(options, parts, log, None).map_err(failed)?;
+    let mut monitor =
+        Monitor::begin(options, parts, log, None, std::mem::take(&mut state.executable)).map_err(failed)?;
     monitor.activated = state.activated;
-    monitor.pid_file = state.pid_file.take().map(PidFile::adopt);
+    let pid = std::mem::replace(&mut state.pid, std::process::id());
+    monitor.pid_file = match state.pid_file.take() {
+        Some(path) if pid != std::process::id() => {
+            PidFile::take_over(&path).map(Some).unwrap_or_else(|error| {
+                warnings.push(error.to_string());
+                None
+            })
+        }
+        path => path.map(PidFile::adopt),
+    };
     let from = std::mem::take(&mut state.version);
     monitor.go_on(state, now).map_err(failed)?;
-    let (version, sessions) = (env!("CARGO_PKG_VERSION").to_owned(), monitor.sessions.len());
-    monitor.control.upgraded =
-        Some(format!("rlogind {version} took over from {from} with {sessions} sessions"));
-    if let Some(text) = monitor.open_control() {
-        monitor.warn(text, now);
+    let (version, sessions) = (env!("CARGO_PKG_VERSION").to_owned(), monitor.sessions.living());
+    match upgrade::failure() {
+        Some(why) => {
+            let text =
+                format!("the upgrade failed, and the version before goes on with {sessions} sessions: {why}");
+            monitor.answer_no_upgrade(&text);
+            monitor.warn(text, now);
+            // It may have been read meanwhile by the image that failed.
+            monitor.reload_again = true;
+        }
+        None => {
+            monitor.control.upgraded =
+                Some(format!("rlogind {version} took over from {from} with {sessions} sessions"));
+            for text in settings.warnings {
+                monitor.warn(text, now);
+            }
+            monitor.log.write(&Event::Upgraded { from, version, sessions }, now);
+        }
     }
-    monitor.log.write(&Event::Upgraded { from, version, sessions }, now);
+    monitor.watch_guard(guard).map_err(failed)?;
     monitor.restart_relay(now);
     Ok(monitor)
 }
@@ -201,11 +237,12 @@ fn take_over(
 pub fn run_inetd(mut options: Options, client: OwnedFd, greeting: Greeting) -> Result<(), Error> {
     let mut log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
     let mut warnings = Vec::new();
-    let outcome = prepare(&mut options.config, &mut warnings).and_then(|(account, scratch)| {
+    let outcome = prepare(&mut options.config, &mut warnings).and_then(|(account, directory)| {
         let now = Instant::now();
         warn(&mut log, warnings, now);
         let local = socket::local_address(client.as_fd()).map_err(|error| Error(error.to_string()))?;
-        let mut relay = RelayParts::new(account, scratch, Vec::new());
+        socket::clear_linger(client.as_fd());
+        let mut relay = RelayParts::new(account, empty_root(&directory)?, Vec::new());
         relay.ports.push(local.port());
         Ok((relay, now))
     });
@@ -223,6 +260,7 @@ pub fn run_inetd(mut options: Options, client: OwnedFd, greeting: Greeting) -> R
         monitor.log.write(&Event::Warning { text: error.to_string() }, now);
     }
     monitor.log.finish(LOG_PATIENCE);
+    monitor.end();
     outcome
 }
 
@@ -233,23 +271,9 @@ pub fn complain(text: &str) {
     log.finish(LOG_PATIENCE);
 }
 
-/// What both ways to serve need, and what the log is to be warned of.
+/// What both ways to serve need, and what the log is to be warned of: the relay's account and the run directory.
 fn prepare(config: &mut Config, warnings: &mut Vec<String>) -> Result<(Account, PathBuf), Error> {
-    let (account, scratch) = begin_process(config, warnings)?;
-    Ok((account, scratch?))
-}
-
-/// The same, where the run-time directory may be missing.
-fn begin_process(
-    config: &mut Config,
-    warnings: &mut Vec<String>,
-) -> Result<(Account, Result<PathBuf, Error>), Error> {
-    if !Uid::effective().is_root() {
-        return Err(Error("only root can serve logins".to_owned()));
-    }
-    process::close_on_exec_all();
-    process::default_child_signal();
-    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    begin_process()?;
     let (service, warning) = pam_service(&config.login.pam_service)?;
     config.login.pam_service = service;
     warnings.extend(warning);
@@ -258,7 +282,17 @@ fn begin_process(
     if !sandbox::FILTERED {
         warnings.push("the relay's system calls are not filtered on this architecture".to_owned());
     }
-    Ok((account, startup::run_directory(config)))
+    Ok((account, startup::run_directory(config)?))
+}
+
+fn begin_process() -> Result<(), Error> {
+    if !Uid::effective().is_root() {
+        return Err(Error("only root can serve logins".to_owned()));
+    }
+    process::close_on_exec_all();
+    process::default_child_signal();
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    Ok(())
 }
 
 fn warn(log: &mut Log, warnings: Vec<String>, now: Instant) {
@@ -279,34 +313,33 @@ struct Listener {
 #[derive(Debug)]
 struct RelayParts {
     account: Account,
-    scratch: PathBuf,
+    /// The empty directory that becomes the root of each of them.
+    root: OwnedFd,
     listeners: Vec<Listener>,
     /// The ports that clients come to, or came to before the configuration was read again.
     ports: Vec<u16>,
 }
 
 impl RelayParts {
-    fn new(account: Account, scratch: PathBuf, listeners: Vec<Listener>) -> Self {
+    fn new(account: Account, root: OwnedFd, listeners: Vec<Listener>) -> Self {
         let ports = listeners.iter().map(|listener| listener.address.port()).collect();
-        RelayParts { account, scratch, listeners, ports }
+        RelayParts { account, root, listeners, ports }
     }
 }
 
 struct Monitor {
     config: Config,
     source: String,
-    config_path: Option<PathBuf>,
-    listen_is_fixed: bool,
     /// The listeners are the service manager's.
     activated: bool,
-    /// Audit lines also go to standard error.
-    stderr: bool,
     /// For another version of this program.
     arguments: Vec<OsString>,
     pid_file: Option<PidFile>,
     shared: OwnedFd,
     descriptors: DescriptorLimit,
     launcher: Launcher,
+    /// The executable that this process runs, for its roles.
+    image: Image,
     log: Log,
     poll: Poll,
     signals: SignalFd,
@@ -317,6 +350,8 @@ struct Monitor {
     relay_has_more: bool,
     /// The relay that takes over when it is ready.
     next: Option<RelayProcess>,
+    /// The terminals are to be asked for their flow control when a relay serves.
+    ask_flow_control: bool,
     /// The ids of the next relay's connections begin there.
     next_ids: u64,
     /// The relay hands back what it knows.
@@ -335,11 +370,23 @@ struct Monitor {
     look_again_at: Option<Instant>,
     /// The service manager is to be told when the relay serves.
     announce: bool,
+    /// An executable is asked whether it could serve.
+    rehearsal: Option<Rehearsal>,
+    /// The configuration is to be read again after that.
+    reload_again: bool,
     /// The executable on disk is to take this process over.
     upgrade: Upgrade,
+    /// It waits for this image to serve, after an upgrade.
+    guard: Option<GuardSide>,
     /// Processes of which nothing is expected but their end.
     helpers: Vec<(Process, Helper)>,
+    /// Descriptors that no process could be started for that closes them.
+    unclosed: Vec<OwnedFd>,
+    /// What the records worker has to do.
+    records: RecordsQueue,
     sessions: Sessions,
+    /// The key of the sessions' hashes.
+    name_key: RandomState,
     /// The number of the next session, for people.
     next_number: u64,
     /// The administrator's commands.
@@ -369,11 +416,14 @@ struct Leaving {
 /// What a process is for of which nothing is expected but its end.
 #[derive(Debug)]
 enum Helper {
-    /// It closes the records of sessions whose processes could not, and may have to say
-    /// something of it.
+    /// The records worker, and what it has to say; `None`: the image before has started it.
     Records(Option<SessionLink>),
-    /// A relay that has handed everything over.
-    Relay,
+    /// It closes descriptors, and is killed then.
+    Closer(Option<Instant>),
+    /// A relay that hung and was killed.
+    HungRelay,
+    /// It was killed.
+    Other,
 }
 
 /// What a token of the event loop stands for.

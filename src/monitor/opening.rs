@@ -1,6 +1,8 @@
 //! Making a session: the checks that the relay's word is not enough for, the
 //! PTY, and the session process.
 
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +19,10 @@ use crate::sys::process::Process;
 use crate::sys::{pty, socket};
 use crate::trust::world::reserved;
 use crate::wire::handshake::Handshake;
+
+/// The most session processes of one user that wait in the kernel and cannot be ended: the next one would wait
+/// as well.
+const MOST_STUCK: usize = 8;
 
 /// Why there is no session: what the client is told, and what the log is told.
 #[derive(Debug)]
@@ -47,6 +53,8 @@ impl Monitor {
         if self.stop_time().is_some() {
             return Err(Refusal::of(peer, "Try again", "the daemon stops"));
         }
+        // A close here must not wait for the client.
+        socket::clear_linger(client.as_fd());
         self.permit(&client, peer, &fields)?;
         let pty = pty::open().map_err(|error| {
             let none_left = [Errno::ENOSPC, Errno::ENOENT].map(|errno| errno as i32);
@@ -61,13 +69,15 @@ impl Monitor {
             Refusal::of(peer, "Try again", format!("no process or descriptor for the session: {error}"))
         };
         let for_relay = socket::duplicate(&pty.leader).map_err(shortage)?;
+        let for_session = socket::duplicate(&pty.leader).map_err(shortage)?;
+        let name_hash = self.name_hash(&fields.server_user);
         let start = SessionStart {
             peer,
             fields,
             tty: pty.name.clone(),
             descriptors: (self.descriptors.soft, self.descriptors.hard),
         };
-        let (process, link) = self.start_process(start, pty.follower).map_err(shortage)?;
+        let (process, link) = self.start_process(start, pty.follower, for_session).map_err(shortage)?;
         let session = Session {
             number: 0,
             begun: now,
@@ -77,7 +87,14 @@ impl Monitor {
             process,
             link,
             before: socket::traffic(client.as_fd()),
-            ends: Some((pty.leader, client)),
+            leader: Some(pty.leader),
+            client: Some(client),
+            size: None,
+            notices: VecDeque::new(),
+            name_hash,
+            killed: false,
+            released: false,
+            authenticated: false,
             stage: Stage::LoggingIn { reported: false },
             finished: None,
             ended: None,
@@ -118,26 +135,39 @@ impl Monitor {
         if !reserved(peer.port()) && self.config.login.unreserved_port == UnreservedPort::Refuse {
             return Err(Refusal::of(peer, "Permission denied", "the source port is not a reserved one"));
         }
-        if self.sessions.len() >= usize::try_from(self.config.limits.sessions).unwrap_or(usize::MAX) {
+        if self.sessions.living() >= usize::try_from(self.config.limits.sessions).unwrap_or(usize::MAX) {
             return Err(Refusal::of(peer, "Try again", "too many sessions"));
+        }
+        if self.sessions.stuck() >= usize::try_from(self.config.limits.sessions).unwrap_or(usize::MAX) {
+            return Err(Refusal::of(peer, "Try again", "too many session processes cannot be ended"));
+        }
+        if self.sessions.stuck_of(self.name_hash(&fields.server_user)) >= MOST_STUCK {
+            let reason = format!("{MOST_STUCK} session processes of this user cannot be ended");
+            return Err(Refusal::of(peer, "Try again", reason));
         }
         Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
             .map(|_| ())
             .map_err(|refusal| Refusal::of(peer, refusal.message(), refusal.to_string()))
     }
 
+    /// A hash of a name that tells nobody the name.
+    pub(super) fn name_hash(&self, name: &[u8]) -> u64 {
+        self.name_key.hash_one(name)
+    }
+
     fn start_process(
         &mut self,
         start: SessionStart,
         follower: OwnedFd,
+        leader: OwnedFd,
     ) -> io::Result<(Process, SessionLink)> {
         let (ours, theirs) = Channel::pair()?;
         let shared = self.shared.try_clone()?;
         let mut link = SessionLink::new(ours);
         link.set_nonblocking()?;
         // It is there before the process is, which then waits for nothing.
-        link.send(&ToSession::Start(start), vec![follower, shared])?;
-        let process = Process::start_role(&mut self.launcher, super::SESSION_ROLE, theirs)?;
+        link.send(&ToSession::Start(start), vec![follower, shared, leader])?;
+        let process = Process::start_role(&mut self.launcher, &self.image, super::SESSION_ROLE, theirs)?;
         Ok((process, link))
     }
 }

@@ -42,7 +42,9 @@ impl Monitor {
         now: Instant,
     ) -> Result<(), &'static str> {
         match message {
-            FromRelay::Ready => return Err("it was ready already"),
+            FromRelay::Ready | FromRelay::CannotStart { .. } => return Err("it was ready already"),
+            FromRelay::Working => self.expect_turn(now),
+            FromRelay::WindowSize { id, size } => self.pass_on_size(id, size, now),
             FromRelay::Connection { peer, via } => {
                 self.totals.connections += 1;
                 self.log.write(&Event::Connection { peer, via, count: 1 }, now);
@@ -97,7 +99,7 @@ impl Monitor {
         if let Err(error) = self.watch(id, &session) {
             let reason = format!("the session cannot be watched: {error}");
             self.note_refusal(session.peer, reason, now);
-            session.process.end();
+            self.dispose(session.process);
             self.refuse(id, "Try again".to_owned());
             return;
         }
@@ -142,6 +144,8 @@ impl Monitor {
             relay.process.kill();
             // Nothing of what it has sent since counts.
             relay.condemned = true;
+            relay.due = None;
+            relay.must(DEATH_GRACE, "it was killed and does not end", now);
             self.warn(format!("the relay is ended: {offence}"), now);
         }
     }

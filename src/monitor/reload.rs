@@ -1,89 +1,59 @@
-//! Reading the configuration again. A bad one changes nothing.
+//! Reading the configuration again. A bad one changes nothing, and nobody waits for it.
 
+use super::rehearsal::{Purpose, Rehearsed, Settings, read_settings};
 use super::*;
-use crate::config::Source;
-
-/// A configuration that can be put in force, with all that it needs.
-struct Prepared {
-    config: Config,
-    source: String,
-    shared: OwnedFd,
-    account: Account,
-    listeners: Vec<Listener>,
-    warnings: Vec<String>,
-}
 
 impl Monitor {
-    /// Reads the configuration again, and has a relay begin anew with it that goes on
-    /// with every connection. When that serves is another matter.
-    ///
-    /// # Errors
-    /// What is wrong with it; the log knows already.
-    pub(super) fn reload(&mut self, now: Instant) -> Result<(), String> {
+    /// Reads the configuration again, and has a relay begin anew with it that goes on with every connection. The
+    /// outcome comes later: the log knows it, and the commands that wait for it.
+    pub(super) fn reload(&mut self, now: Instant) {
+        if self.rehearsal.is_some() || self.upgrade_is_due() {
+            self.reload_again = true;
+            return;
+        }
         service::reloading();
-        let announced = std::mem::replace(&mut self.announce, true);
-        match self.read_again() {
-            Ok(prepared) => {
-                self.put_in_force(prepared, now);
-                // Whoever is let in before the new relay serves is let in by the new limits.
-                self.tell_relay(&ToRelay::Limits((&self.config).into()), Vec::new());
-                self.replace_relay(now);
-                Ok(())
-            }
-            Err(error) => {
-                let path = self.source.clone();
-                self.log.write(&Event::ConfigRefused { path, error: error.clone() }, now);
-                // Unless it has yet to be told for the first time.
-                self.announce = announced;
-                if !announced {
-                    self.tell_service_manager();
-                }
-                Err(error)
-            }
+        // A process of its own, as the file may be anywhere, and names anybody's.
+        let started =
+            self.image.try_clone().and_then(|image| self.start_rehearsal(Purpose::Reload, image, now));
+        if let Err(error) = started {
+            self.finish_reload(Err(error.to_string()), now);
         }
     }
 
-    fn read_again(&self) -> Result<Prepared, String> {
-        let loaded = config::load_default_or(self.config_path.as_deref());
-        let (mut config, source) = loaded.map_err(|error| error.to_string())?;
-        if source == Source::BuiltIn && self.source != source.to_string() {
-            // Its rules would silently be gone.
-            return Err("the file is not there any more".to_owned());
+    /// The configuration was read, or cannot be used.
+    pub(super) fn finish_reload(&mut self, outcome: Result<Rehearsed, String>, now: Instant) {
+        let outcome = outcome.and_then(|rehearsed| {
+            let Rehearsed { settings, opened, control, .. } = rehearsed;
+            // It is this image's and complete, whatever becomes of the rest.
+            if let Some(control) = control {
+                self.replace_control(control);
+            }
+            let settings = read_settings(settings).map_err(|error| error.to_string())?;
+            let listeners = self.chosen_listeners(&settings.shared.config, opened)?;
+            let shared = settings.shared.store().map_err(|error| error.to_string())?;
+            self.apply(settings, shared, listeners, now);
+            Ok(())
+        });
+        if let Err(error) = outcome {
+            let path = self.source.clone();
+            self.log.write(&Event::ConfigRefused { path, error: error.clone() }, now);
+            // Unless it has yet to be told for the first time.
+            if !self.announce {
+                self.tell_service_manager();
+            }
+            self.answer_no_reload(&error);
         }
-        let source = source.to_string();
-        let mut warnings = Vec::new();
-        let (service, warning) = pam_service(&config.login.pam_service).map_err(|error| error.to_string())?;
-        config.login.pam_service = service;
-        warnings.extend(warning);
-        let account = if config.user == self.config.user {
-            // Not asked for again: a directory server that is away would hold everybody up.
-            self.parts.account
-        } else {
-            let (account, warning) =
-                startup::relay_account(&config.user).map_err(|error| error.to_string())?;
-            warnings.extend(warning);
-            account
-        };
-        if config.control.socket != self.config.control.socket {
-            // The relay's scratch and the sessions' notes are beside it.
-            warnings.push("a change of control.socket counts from the next start or upgrade on".to_owned());
-            config.control.socket.clone_from(&self.config.control.socket);
-        }
-        if self.listen_is_fixed {
-            config.listen.clone_from(&self.config.listen);
-        }
-        let listeners = self.listeners_for(&config).map_err(|error| error.to_string())?;
-        let shared = Shared { config: config.clone(), source: source.clone() };
-        let shared = shared.store().map_err(|error| error.to_string())?;
-        Ok(Prepared { config, source, shared, account, listeners, warnings })
+        self.go_on_with_rehearsals(now);
     }
 
-    /// The listeners that a configuration asks for: those that are open already stay open.
-    fn listeners_for(&self, config: &Config) -> Result<Vec<Listener>, Error> {
-        if self.activated || self.leaving.is_some() {
-            return self.same_listeners().map_err(|error| Error(error.to_string()));
+    /// The listeners that a configuration asks for, of those that are open and those just opened.
+    fn chosen_listeners(&self, config: &Config, opened: Vec<Listener>) -> Result<Vec<Listener>, String> {
+        let mut all = self.same_listeners().map_err(|error| error.to_string())?;
+        all.extend(opened);
+        if !self.activated && self.leaving.is_none() {
+            all = startup::choose(config, all);
         }
-        startup::listen(config, &self.parts.listeners)
+        Ok(all)
     }
 
     fn same_listeners(&self) -> io::Result<Vec<Listener>> {
@@ -94,12 +64,9 @@ impl Monitor {
         self.parts.listeners.iter().map(copy).collect()
     }
 
-    fn put_in_force(&mut self, prepared: Prepared, now: Instant) {
-        let Prepared { config, source, shared, account, listeners, mut warnings } = prepared;
-        if config.audit.facility != self.config.audit.facility {
-            self.log.finish(LOG_PATIENCE / 4);
-            self.log = Log::open(&config.audit.facility, Path::new(SOCKET), self.stderr);
-        }
+    fn apply(&mut self, settings: Settings, shared: OwnedFd, listeners: Vec<Listener>, now: Instant) {
+        let Settings { shared: Shared { config, source }, account, warnings } = settings;
+        self.log.set_facility(&config.audit.facility);
         self.log.write(&Event::ConfigRead { path: source.clone() }, now);
         // Who came by a port that is closed now is a client all the same.
         let ports = listeners.iter().map(|listener| listener.address.port());
@@ -107,10 +74,13 @@ impl Monitor {
         self.parts.ports.extend(ports);
         (self.parts.account, self.parts.listeners) = (account, listeners);
         (self.config, self.source, self.shared) = (config, source, shared);
-        warnings.extend(self.open_control());
         for text in &warnings {
             self.warn(text.clone(), now);
         }
         self.control.notes = warnings;
+        self.announce = true;
+        // Whoever is let in before the new relay serves is let in by the new limits.
+        self.tell_relay(&ToRelay::Limits((&self.config).into()), Vec::new());
+        self.replace_relay(now);
     }
 }

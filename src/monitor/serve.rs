@@ -2,14 +2,20 @@
 
 use nix::errno::Errno;
 
-use super::session::Stage;
 use super::*;
 
 /// When it is tried again what failed for want of memory.
 const SHORTAGE: Duration = Duration::from_millis(50);
 /// What the monitor is told by signals.
-const SIGNALS: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+const SIGNALS: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGCHLD,
+];
 
 impl Monitor {
     pub(super) fn new(
@@ -18,8 +24,9 @@ impl Monitor {
         log: Log,
         only_client: Option<(Greeting, OwnedFd)>,
     ) -> Result<Monitor, Error> {
+        let executable = std::env::current_exe().unwrap_or_default();
         let listen = parts.listeners.iter().map(|listener| listener.address).collect();
-        let begun = Monitor::begin(options, parts, log, only_client).and_then(|mut monitor| {
+        let begun = Monitor::begin(options, parts, log, only_client, executable).and_then(|mut monitor| {
             let now = Instant::now();
             if !monitor.only_connection {
                 let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -36,8 +43,9 @@ impl Monitor {
         parts: RelayParts,
         log: Log,
         only_client: Option<(Greeting, OwnedFd)>,
+        executable: PathBuf,
     ) -> io::Result<Monitor> {
-        let Options { config, source, config_path, listen_is_fixed, stderr, arguments, .. } = options;
+        let Options { config, source, arguments, .. } = options;
         let launcher = Launcher::new()?;
         let poll = Poll::new()?;
         let signals = process::receive_signals(&SIGNALS)?;
@@ -47,15 +55,13 @@ impl Monitor {
         Ok(Monitor {
             config,
             source,
-            config_path,
-            listen_is_fixed,
             activated: false,
-            stderr,
             arguments,
             pid_file: None,
             shared,
             descriptors: process::raise_descriptor_limit()?,
             launcher,
+            image: upgrade::own_image()?,
             log,
             poll,
             signals,
@@ -63,6 +69,7 @@ impl Monitor {
             relay: None,
             relay_has_more: false,
             next: None,
+            ask_flow_control: false,
             next_ids: 1,
             handing: None,
             estate: Estate::default(),
@@ -72,9 +79,15 @@ impl Monitor {
             failures: 0,
             look_again_at: None,
             announce: only_client.is_none(),
-            upgrade: Upgrade::new(),
+            rehearsal: None,
+            reload_again: false,
+            upgrade: Upgrade::new(executable),
+            guard: None,
             helpers: Vec::new(),
+            unclosed: Vec::new(),
+            records: RecordsQueue::default(),
             sessions: Sessions::default(),
+            name_key: RandomState::new(),
             next_number: 1,
             control: Control::default(),
             begun: Instant::now(),
@@ -115,7 +128,12 @@ impl Monitor {
                     Watched::Rehearsal => self.hear_rehearsal(now),
                     Watched::ControlDoor => self.hear_control_door(now),
                     Watched::ControlClient => self.hear_control(now),
-                    Watched::SessionLink(id) => self.hear_session(id, now),
+                    Watched::SessionLink(id) => {
+                        self.hear_session(id, now);
+                        if event.is_writable() {
+                            self.serve_session(id, now);
+                        }
+                    }
                     Watched::SessionProcess(id) => self.bury_session(id, now),
                 }
             }
@@ -135,6 +153,8 @@ impl Monitor {
             self.rehearsal_due(),
             self.farewell_due(),
             self.control_due(),
+            self.records_due(),
+            self.closers_due(),
         ];
         let next = due.into_iter().flatten().min()?;
         // One more millisecond: poll rounds down, and would find nothing due.
@@ -150,17 +170,14 @@ impl Monitor {
         self.expire_rehearsal(now);
         self.expire_sessions(now);
         self.expire_control(now);
+        self.expire_records(now);
+        self.expire_closers(now);
         self.expire_stop(now);
     }
 
     fn expire_sessions(&mut self, now: Instant) {
-        while let Some(session) = self.sessions.take_due(now) {
-            match (&session.stage, session.finished) {
-                // A shell that still runs may be left running.
-                (Stage::Open { .. }, None) => session.process.kill(),
-                // A PAM module may hang in a program of its own.
-                (Stage::LoggingIn { .. }, _) | (_, Some(_)) => session.process.kill_with_descendants(),
-            }
+        while let Some(id) = self.sessions.take_due(now) {
+            self.expire_session(id, now);
         }
     }
 
@@ -175,12 +192,13 @@ impl Monitor {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             match Signal::try_from(number) {
                 // A single connection keeps what it began with, flags and all.
+                Ok(Signal::SIGCHLD) => self.hear_child_signal(now),
                 Ok(Signal::SIGHUP | Signal::SIGUSR1 | Signal::SIGUSR2)
                     if self.only_connection || self.stop_time().is_some() => {}
                 // The log says how it went.
-                Ok(Signal::SIGHUP) => drop(self.reload(now)),
+                Ok(Signal::SIGHUP) => self.reload(now),
                 Ok(Signal::SIGUSR1) => self.drain(now),
-                Ok(Signal::SIGUSR2) => self.rehearse(now),
+                Ok(Signal::SIGUSR2) => self.upgrade(now),
                 Ok(signal) => self.stop(signal.as_str(), now),
                 Err(_) => {}
             }

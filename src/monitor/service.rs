@@ -2,12 +2,12 @@
 //!
 //! Without one, nothing of this does anything.
 
-use sd_notify::NotifyState;
-
 use super::{Error, Listener};
 use crate::audit::event::Via;
-use crate::sys::activation;
 use crate::sys::channel::MAX_DESCRIPTORS;
+use crate::sys::socket;
+use crate::sys::{activation, notify};
+use std::os::fd::AsFd;
 
 /// The name of the sockets that serve TCPMUX. All others serve rlogin.
 const TCPMUX: &str = "tcpmux";
@@ -21,6 +21,8 @@ pub(super) fn listeners() -> Result<Vec<Listener>, Error> {
         return Err(Error(format!("more than {MAX_DESCRIPTORS} sockets of the service manager")));
     }
     let listener = |activated: activation::Activated| {
+        // Connections inherit it.
+        socket::clear_linger(activated.socket.as_fd());
         let via = if activated.name == TCPMUX { Via::Tcpmux } else { Via::Rlogin };
         Listener { socket: activated.socket, via, address: activated.address }
     };
@@ -30,29 +32,25 @@ pub(super) fn listeners() -> Result<Vec<Listener>, Error> {
 /// It serves, at these addresses.
 pub(super) fn ready(listeners: &[Listener]) {
     let addresses: Vec<String> = listeners.iter().map(|listener| listener.address.to_string()).collect();
-    let status = format!("listening on {}", addresses.join(", "));
-    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    notify::send(&format!("READY=1\nSTATUS=listening on {}", addresses.join(", ")));
 }
 
 /// It reads its configuration again; [`ready`] follows.
 pub(super) fn reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(_) => tell(&[NotifyState::Reloading]),
-    }
+    notify::send(&format!("RELOADING=1\nMONOTONIC_USEC={}", notify::monotonic_microseconds()));
 }
 
 /// It lets nobody in any more, and ends with its last session.
 pub(super) fn draining(sessions: usize) {
-    tell(&[NotifyState::Status(&format!("draining: {sessions} sessions are left"))]);
+    notify::send(&format!("STATUS=draining: {sessions} sessions are left"));
 }
 
 /// It ends, because of that.
 pub(super) fn stopping(cause: &str) {
-    tell(&[NotifyState::Stopping, NotifyState::Status(&format!("stopping: {cause}"))]);
+    notify::send(&format!("STOPPING=1\nSTATUS=stopping: {cause}"));
 }
 
-fn tell(state: &[NotifyState]) {
-    // A service manager that does not listen is no reason not to serve.
-    let _ = sd_notify::notify(state);
+/// Another process is the one that stands for the service.
+pub(super) fn main_process(id: u32) {
+    notify::send(&format!("MAINPID={id}"));
 }

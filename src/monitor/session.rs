@@ -1,18 +1,22 @@
 //! What the monitor knows of one session: its process, its descriptors, and how
 //! far it has come.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::control::NoticeId;
 use crate::audit::event::{Event, LoginEvent, SessionEnd};
-use crate::config::Records;
 use crate::control::protocol::By;
-use crate::ipc::{OpenRecords, SessionLink};
+use crate::ipc::SessionLink;
+use crate::records::worker::Killed;
 use crate::sys::process::{End, Process};
+use crate::sys::records::Stamp;
 use crate::sys::socket::{self, Traffic};
+use crate::wire::window::WindowSize;
 
 /// One row of the monitor's table.
 ///
@@ -29,9 +33,24 @@ pub(super) struct Session {
     pub(super) tty: String,
     pub(super) process: Process,
     pub(super) link: SessionLink,
-    /// The monitor's own descriptors of the PTY's leader and the client's socket.
-    /// The kernel hangs the terminal up when the last leader closes.
-    pub(super) ends: Option<(OwnedFd, OwnedFd)>,
+    /// The monitor's own descriptor of the PTY's leader, until the session process or another one has it
+    /// ([`Monitor::release_terminal`](super::Monitor)): whoever closes the last leader waits for the terminal's user.
+    pub(super) leader: Option<OwnedFd>,
+    /// The monitor's own descriptor of the client's socket, until the relay has closed the connection.
+    pub(super) client: Option<OwnedFd>,
+    /// A window size that the session process has not been told yet.
+    pub(super) size: Option<WindowSize>,
+    /// The messages to the user that the session process has not answered yet, the oldest first.
+    pub(super) notices: VecDeque<NoticeId>,
+    /// A keyed hash of the name that the client asked for, and of the account once somebody is logged in: for
+    /// counting only, as the name may be a password.
+    pub(super) name_hash: u64,
+    /// The process was sent SIGKILL.
+    pub(super) killed: bool,
+    /// The process was told that relay and monitor have closed the leader.
+    pub(super) released: bool,
+    /// Somebody is authenticated: the terminal may be a user's.
+    pub(super) authenticated: bool,
     /// What the client's connection had moved before the session.
     pub(super) before: Traffic,
     pub(super) stage: Stage,
@@ -106,6 +125,8 @@ impl Session {
             return Err("an event after the end");
         }
         self.who.learn(event);
+        self.authenticated |=
+            matches!(event, LoginEvent::TrustGranted { .. } | LoginEvent::PasswordAccepted { .. });
         match (event, &mut self.stage) {
             (LoginEvent::Opened { user, .. }, Stage::LoggingIn { .. }) => {
                 self.stage = Stage::Open { user: user.clone(), since: now };
@@ -138,27 +159,25 @@ impl Session {
             }),
             Stage::LoggingIn { reported: true } => None,
             Stage::LoggingIn { reported: false } => {
-                let reason = format!("the login process {how}");
+                let reason = match how {
+                    End::Signaled(_) if self.killed => "the login took too long".to_owned(),
+                    End::Exited(_) | End::Signaled(_) | End::Unknown => format!("the login process {how}"),
+                };
                 Some(Event::Login { peer, tty, event: LoginEvent::Abandoned { reason } })
             }
         }
     }
 
-    /// The records that its process has not closed, as it did not come to its end.
-    pub(super) fn open_records(&self, policy: Records) -> Option<OpenRecords> {
-        let Stage::Open { user, .. } = &self.stage else { return None };
-        (self.ended.is_some_and(|(_, how)| how != End::Exited(0))).then(|| OpenRecords {
-            policy,
-            tty: self.tty.clone(),
-            user: user.clone(),
-            address: self.peer.ip(),
-            pid: self.process.id(),
-        })
+    /// What the records worker has to know, when its process did not come to an end in order.
+    pub(super) fn killed_session(&self) -> Option<Killed> {
+        let (_, how) = self.ended?;
+        let pid = i32::try_from(self.process.id()).ok()?;
+        (how != End::Exited(0)).then(|| Killed { line: self.tty.clone(), pid, at: Stamp::now() })
     }
 
     /// What its connection has moved since the session was made; nothing when it is closed.
     pub(super) fn moved(&self) -> Traffic {
-        let Some((_, client)) = &self.ends else { return Traffic::default() };
+        let Some(client) = &self.client else { return Traffic::default() };
         let Traffic { read, written } = socket::traffic(client.as_fd());
         let Traffic { read: read_before, written: written_before } = self.before;
         Traffic { read: read.saturating_sub(read_before), written: written.saturating_sub(written_before) }

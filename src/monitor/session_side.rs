@@ -4,8 +4,8 @@
 use super::session::Stage;
 use super::*;
 use crate::audit::event::LoginEvent;
-use crate::ipc::{CloseCause, OpenRecords, SessionLink};
-use crate::sys::process::End;
+use crate::ipc::CloseCause;
+use crate::wire::window::WindowSize;
 
 impl Monitor {
     pub(super) fn hear_session(&mut self, id: ConnectionId, now: Instant) {
@@ -15,13 +15,7 @@ impl Monitor {
             let offence = match session.link.receive() {
                 Ok(Incoming::Message(FromSession::Event(event), _)) => match session.note(&event, now) {
                     Ok(()) => {
-                        let (peer, tty) = (session.peer, session.tty.clone());
-                        if matches!(event, LoginEvent::Opened { .. }) {
-                            self.sessions.set_deadline(id, None);
-                            self.tell_relay(&ToRelay::LoggedIn(id), Vec::new());
-                        }
-                        control::count_login(&mut self.totals, &event);
-                        self.log.write(&Event::Login { peer, tty, event }, now);
+                        self.note_login(id, event, now);
                         continue;
                     }
                     Err(offence) => offence,
@@ -33,11 +27,37 @@ impl Monitor {
                     }
                     "it finished twice"
                 }
+                Ok(Incoming::Message(FromSession::Shown(trouble), _)) => {
+                    let (notice, number) = (session.notices.pop_front(), session.number);
+                    self.notice_answered(notice, number, trouble);
+                    continue;
+                }
+                Ok(Incoming::Message(FromSession::Resized, _)) => {
+                    self.tell_relay(&ToRelay::Resized(id), Vec::new());
+                    continue;
+                }
+                Ok(Incoming::Message(FromSession::FlowControl(who), _)) => {
+                    // A relay that hands back does not pass it on.
+                    self.ask_flow_control |= self.handing.is_some();
+                    self.tell_relay(&ToRelay::FlowControl(id, who), Vec::new());
+                    continue;
+                }
                 Ok(Incoming::Message(FromSession::ModuleLine { severity, text }, _)) => {
                     self.log.write_module_line(session.process.id(), severity, &text, now);
                     continue;
                 }
-                Ok(Incoming::Message(FromSession::StaleClosed(_), _)) => "it is no clerk",
+                Ok(Incoming::Message(FromSession::RegistryFailed(why), _)) => {
+                    self.registry_failed(&why, now);
+                    continue;
+                }
+                Ok(Incoming::Message(FromSession::RecordsPending(pending), _)) => {
+                    self.records_are_pending(pending, now);
+                    continue;
+                }
+                Ok(Incoming::Message(
+                    FromSession::StaleClosed(_) | FromSession::RecordsBusy | FromSession::RecordsFailed(_),
+                    _,
+                )) => "it is no records worker",
                 Ok(Incoming::Nothing | Incoming::Closed) => return,
                 Err(error) if error.kind() != io::ErrorKind::InvalidData => return self.look_again(now),
                 Err(_) => "it sent what is no message",
@@ -48,13 +68,26 @@ impl Monitor {
         }
     }
 
+    /// What happens to a login, which the session may say.
+    fn note_login(&mut self, id: ConnectionId, event: LoginEvent, now: Instant) {
+        if let LoginEvent::Opened { user, .. } = &event {
+            let name_hash = self.name_hash(user.as_bytes());
+            self.sessions.get_mut(id).into_iter().for_each(|session| session.name_hash = name_hash);
+            self.sessions.set_deadline(id, None);
+            self.tell_relay(&ToRelay::LoggedIn(id), Vec::new());
+        }
+        control::count_login(&mut self.totals, &event);
+        let Some(Session { peer, tty, .. }) = self.sessions.get(id) else { return };
+        self.log.write(&Event::Login { peer: *peer, tty: tty.clone(), event }, now);
+    }
+
     /// Says why a session is hung up, where the log would not show it otherwise.
     pub(super) fn note_cause(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
         let Some(Session { peer, tty, stage: Stage::Open { user, .. }, .. }) = self.sessions.get(id) else {
             return;
         };
         let text = match cause {
-            CloseCause::Ended | CloseCause::ClientLeft => return,
+            CloseCause::Ended | CloseCause::ClientLeft | CloseCause::Abandoned => return,
             CloseCause::Idle => "nothing came or went for the idle time: hung up".to_owned(),
             CloseCause::Shortage => "no descriptor or memory was left for it: hung up".to_owned(),
             CloseCause::Stuck => "the client did not take the last output: given up".to_owned(),
@@ -71,23 +104,87 @@ impl Monitor {
             return;
         }
         session.closed = Some(bytes);
-        session.ends = None;
-        if session.ended.is_none() {
-            self.sessions.set_deadline(id, Some(now + HANG_UP_GRACE));
-            self.tell_session(id, Some(&ToSession::HangUp), now);
+        session.client = None;
+        if session.ended.is_none() && !session.killed {
+            // A login's own deadline is not put off.
+            let deadline = self.sessions.deadline(id).into_iter().chain([now + HANG_UP_GRACE]).min();
+            self.sessions.set_deadline(id, deadline);
         }
+        self.serve_session(id, now);
         self.forget_if_over(id, now);
     }
 
     /// Sends a session's process a message, and what waits already.
     pub(super) fn tell_session(&mut self, id: ConnectionId, message: Option<&ToSession>, now: Instant) {
         let Some(session) = self.sessions.get_mut(id) else { return };
-        // One that is gone hears nothing any more; its process descriptor tells.
-        let _ = session.link.flush();
         if let Some(message) = message {
+            // One that is gone hears nothing any more; its process descriptor tells.
             let _ = session.link.send(message, Vec::new());
         }
-        if session.link.waiting() > 0 && session.ended.is_none() {
+        self.serve_session(id, now);
+    }
+
+    /// The client's window has another size: of many only the last one counts.
+    pub(super) fn pass_on_size(&mut self, id: ConnectionId, size: WindowSize, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.size = Some(size);
+            self.serve_session(id, now);
+        }
+    }
+
+    /// Tells a session's process what it has not been told yet, as far as it reads.
+    pub(super) fn serve_session(&mut self, id: ConnectionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let _ = session.link.flush();
+        if let Some(size) = session.size
+            && !matches!(session.link.try_send(&ToSession::WindowSize(size), &[]), Ok(false))
+        {
+            session.size = None;
+        }
+        let closed = session.closed.is_some();
+        if closed {
+            self.release_terminal(id);
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if closed && session.leader.is_none() && !session.released {
+            // Ours is closed by now, or the process might close its own before us.
+            session.released = !matches!(session.link.try_send(&ToSession::Released, &[]), Ok(false));
+        }
+        let waits = session.link.waiting() > 0 || session.size.is_some() || (closed && !session.released);
+        if session.ended.is_none() && waits {
+            self.watch_for_room(id, now);
+        }
+    }
+
+    /// Relay and client have gone: gives the terminal's leader to a process that can be spared. The kernel hangs a
+    /// terminal up when its last leader closes, and that waits for whoever reads or writes the terminal.
+    fn release_terminal(&mut self, id: ConnectionId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(leader) = session.leader.take() else { return };
+        if session.ended.is_none() {
+            match session.link.try_send(&ToSession::Leader, &[leader.as_fd()]) {
+                // It arrives there, or is closed with the process's end of the link; ours is not the last one.
+                Ok(true) => return,
+                Ok(false) => {
+                    session.leader = Some(leader);
+                    return;
+                }
+                // It has just ended.
+                Err(_) => {}
+            }
+        }
+        // One that no user ever had is closed here.
+        if session.authenticated {
+            self.close_elsewhere(vec![leader]);
+        }
+    }
+
+    /// Has the loop told when a session's process has room for what waits for it.
+    fn watch_for_room(&mut self, id: ConnectionId, now: Instant) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let (link, token) = (session.link.as_raw_fd(), Watched::SessionLink(id).token());
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if self.poll.registry().reregister(&mut SourceFd(&link), token, both).is_err() {
             self.look_again(now);
         }
     }
@@ -101,55 +198,32 @@ impl Monitor {
         }
         let Ok(Some(end)) = session.process.try_wait() else { return };
         session.ended = Some((now, end));
-        let left = session.open_records(self.config.audit.records);
-        // Killed on its way to the shell, it may have recorded the login already.
-        let uncertain = matches!(session.stage, Stage::LoggingIn { .. }) && end != End::Exited(0);
-        let whose = (session.peer, session.tty.clone());
+        let (notices, number) = (std::mem::take(&mut session.notices), session.number);
+        let killed = session.killed_session();
+        let (stage, whose) = (session.stage.clone(), (session.peer, session.tty.clone()));
         let registry = self.poll.registry();
         let _ = registry.deregister(&mut SourceFd(&session.link.as_raw_fd()));
         let _ = registry.deregister(&mut SourceFd(&session.process.as_raw_fd()));
         self.sessions.set_deadline(id, None);
         self.tell_relay(&ToRelay::Ended(id), Vec::new());
-        if let Some(left) = left {
-            let text = "the session process was ended before it had closed PAM and the records".to_owned();
-            let (user, (peer, tty)) = (left.user.clone(), whose);
-            self.log.write(&Event::Login { peer, tty, event: LoginEvent::Trouble { user, text } }, now);
-            self.close_records(left, now);
+        for notice in notices {
+            self.notice_answered(Some(notice), number, Some(control::ENDING.to_owned()));
         }
-        if uncertain {
-            self.close_stale_records(now);
+        self.serve_session(id, now);
+        if let Some(killed) = killed {
+            // Of one whose status nobody knows, nothing is said.
+            if let Stage::Open { user, .. } = stage
+                && end != process::End::Unknown
+            {
+                let text =
+                    "the session process was ended before it had closed PAM and the records".to_owned();
+                let (peer, tty) = whose;
+                self.log.write(&Event::Login { peer, tty, event: LoginEvent::Trouble { user, text } }, now);
+            }
+            // On its way to the shell, it may have recorded the login already.
+            self.close_records_of(killed, now);
         }
         self.forget_if_over(id, now);
-    }
-
-    /// Has the records closed that a killed session process has left open, by a
-    /// process of its own: it may wait long for a lock that any user can hold.
-    fn close_records(&mut self, left: OpenRecords, now: Instant) {
-        if let Err(error) = self.start_clerk(&ToSession::CloseRecords(left), Vec::new()) {
-            let text = format!("the records of a session stay open: {error}");
-            self.log.write(&Event::Warning { text }, now);
-        }
-    }
-
-    /// Has the records closed of sessions that are gone without having done it themselves: those of an earlier
-    /// daemon when all of its processes were killed, and one that was killed on its way to the shell.
-    pub(super) fn close_stale_records(&mut self, now: Instant) {
-        let shared = self.shared.try_clone();
-        let started = shared.and_then(|shared| self.start_clerk(&ToSession::CloseStale, vec![shared]));
-        if let Err(error) = started {
-            let text = format!("what ended sessions left open in the records stays open: {error}");
-            self.log.write(&Event::Warning { text }, now);
-        }
-    }
-
-    fn start_clerk(&mut self, task: &ToSession, descriptors: Vec<OwnedFd>) -> io::Result<()> {
-        let (ours, theirs) = Channel::pair()?;
-        let mut link = SessionLink::new(ours);
-        link.set_nonblocking()?;
-        link.send(task, descriptors)?;
-        let process = Process::start_role(&mut self.launcher, SESSION_ROLE, theirs)?;
-        self.await_end(process, Helper::Records(Some(link)));
-        Ok(())
     }
 
     /// At the end of the daemon's patience.
@@ -160,11 +234,65 @@ impl Monitor {
             if let Some(event) = session.epitaph() {
                 self.log.write(&event, now);
             }
-            session.process.kill_with_descendants();
-            if let Some(left) = session.open_records(self.config.audit.records) {
-                self.close_records(left, now);
+            match session.process.as_fd().try_clone_to_owned() {
+                Ok(process) => self.end_family(session.process.id(), process),
+                Err(_) => session.process.kill(),
             }
-            session.process.end();
+            // The records worker takes one that lives for one that closes its records itself.
+            session.process.wait_for(LAST_WAIT);
+            let killed = session.killed_session();
+            self.close_elsewhere(session.leader.take().into_iter().collect());
+            if let Some(killed) = killed {
+                self.close_records_of(killed, now);
+            }
+        }
+    }
+
+    /// A session has come to its deadline: kills its process, with all that it has started unless that may be
+    /// left running. A client that is still there is told: it does not wait for a process that hangs.
+    pub(super) fn expire_session(&mut self, id: ConnectionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.killed {
+            // The process that was to do it may wait itself.
+            session.process.kill();
+            return self.give_process_up(id, now);
+        }
+        session.killed = true;
+        let starting = matches!(session.stage, Stage::LoggingIn { .. });
+        let closed = session.closed.is_some();
+        let (number, process) = (session.process.id(), session.process.as_fd().try_clone_to_owned());
+        match (&session.stage, session.finished, process) {
+            // A PAM module may hang in a program of its own.
+            (Stage::LoggingIn { .. }, _, Ok(process)) | (_, Some(_), Ok(process)) => {
+                self.end_family(number, process);
+            }
+            // A shell that still runs may be left running.
+            (Stage::Open { .. }, None, _) | (_, _, Err(_)) => session.process.kill(),
+        }
+        self.sessions.set_deadline(id, Some(now + DEATH_GRACE));
+        // Its place is free at once: what waits in the kernel may take long to die.
+        self.sessions.set_stuck(id);
+        if starting && !closed {
+            self.tell_relay(&ToRelay::Close(id, "Login timed out".to_owned()), Vec::new());
+        }
+        self.tell_relay(&ToRelay::Ended(id), Vec::new());
+    }
+
+    /// A process that was killed does not end: it waits in the kernel for a file system or a terminal.
+    fn give_process_up(&mut self, id: ConnectionId, now: Instant) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let pid = session.process.id();
+        let text = format!(
+            "the session process {pid} on {} was killed and does not end: it waits in the kernel, for a file system \
+             or a terminal; it counts against no limit but its user's",
+            session.tty
+        );
+        let closed = session.closed.is_some();
+        // Known already, unless another image killed it.
+        self.sessions.set_stuck(id);
+        self.warn(text, now);
+        if !closed {
+            self.tell_relay(&ToRelay::Close(id, "The session hangs".to_owned()), Vec::new());
         }
     }
 

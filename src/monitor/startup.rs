@@ -4,15 +4,18 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Listener;
 use crate::audit::event::Via;
-use crate::config::Config;
+use crate::config::{Config, Control};
 pub(super) use crate::host::Account;
 use crate::host::{self, HostError, RunDirectory};
 use crate::sys::socket;
+
+/// The mode of the run directory: commands of `control.group` find the socket in it, and nobody can list it.
+const RUN_DIRECTORY_MODE: u32 = 0o711;
 
 /// What keeps the daemon from serving; each says what and why.
 #[derive(Debug)]
@@ -37,25 +40,25 @@ impl From<HostError> for Error {
     }
 }
 
-/// Opens all listeners but those that are open already, or says of each that cannot be
-/// opened why.
-pub(super) fn listen(config: &Config, open: &[Listener]) -> Result<Vec<Listener>, Error> {
+/// The addresses that a configuration asks for, and what is served there.
+pub(super) fn addresses(config: &Config) -> Vec<(SocketAddr, Via)> {
     let tcpmux = if config.tcpmux.enabled { config.tcpmux.listen.as_slice() } else { &[] };
-    let doors = config.listen.iter().map(|address| (*address, Via::Rlogin));
-    let doors: Vec<_> = doors.chain(tcpmux.iter().map(|address| (*address, Via::Tcpmux))).collect();
+    let rlogin = config.listen.iter().map(|address| (*address, Via::Rlogin));
+    rlogin.chain(tcpmux.iter().map(|address| (*address, Via::Tcpmux))).collect()
+}
+
+/// Opens the listeners that a configuration asks for but those at addresses that are open already, or says of
+/// each that cannot be opened why.
+pub(super) fn listen(config: &Config, open: &[SocketAddr]) -> Result<Vec<Listener>, Error> {
+    let wanted = addresses(config);
     let mut listeners = Vec::new();
     let mut failures = Vec::new();
-    let addresses: Vec<SocketAddr> = doors.iter().map(|(address, _)| *address).collect();
-    for (address, via) in doors {
-        let same = open.iter().find(|listener| listener.address == address);
-        let opened = match same {
-            Some(listener) => listener.socket.try_clone(),
-            None => socket::listen(address, host::is_alone(address, &addresses)),
-        };
-        match opened {
+    let all: Vec<SocketAddr> = wanted.iter().map(|(address, _)| *address).collect();
+    for (address, via) in wanted.into_iter().filter(|(address, _)| !open.contains(address)) {
+        match socket::listen(address, host::is_alone(address, &all)) {
             Ok(socket) => listeners.push(Listener { socket, via, address }),
             Err(error) => {
-                let own = open.iter().any(|listener| listener.address.port() == address.port());
+                let own = open.iter().any(|open| open.port() == address.port());
                 let hint =
                     if own { "; a listener of this daemon has the port until it is restarted" } else { "" };
                 failures.push(format!("cannot listen on {address}: {error}{hint}"));
@@ -63,6 +66,17 @@ pub(super) fn listen(config: &Config, open: &[Listener]) -> Result<Vec<Listener>
         }
     }
     if failures.is_empty() { Ok(listeners) } else { Err(Error(failures.join("\n"))) }
+}
+
+/// Of these listeners those that a configuration asks for.
+pub(super) fn choose(config: &Config, mut listeners: Vec<Listener>) -> Vec<Listener> {
+    let wanted = addresses(config);
+    listeners.retain_mut(|listener| {
+        let found = wanted.iter().find(|(address, _)| *address == listener.address);
+        found.into_iter().for_each(|(_, via)| listener.via = *via);
+        found.is_some()
+    });
+    listeners
 }
 
 /// Finds the relay's account; the second value says what stands in for it.
@@ -80,13 +94,17 @@ pub fn pam_service(wanted: &str) -> Result<(String, Option<String>), Error> {
     Ok((service.name, warning.map(|text| format!("PAM service: {text}"))))
 }
 
-/// The directory of the control socket: made when missing, and root's alone.
+/// The directory of the control socket: made when missing, and root's alone. Nobody else can list it when it is
+/// made here: who lists a directory can keep everybody from making anything in it.
 pub(super) fn run_directory(config: &Config) -> Result<PathBuf, Error> {
     let missing = match host::run_directory(&config.control.socket)? {
-        RunDirectory::Ready(path) => return Ok(path),
+        RunDirectory::Ready(path) => {
+            close_to_listing(&path);
+            return Ok(path);
+        }
         RunDirectory::Missing(path) => path,
     };
-    let made = DirBuilder::new().recursive(true).mode(0o755).create(&missing);
+    let made = DirBuilder::new().recursive(true).mode(RUN_DIRECTORY_MODE).create(&missing);
     made.map_err(|error| HostError::RunDirectory { path: missing, error })?;
     // Looked at again: others may have been faster.
     match host::run_directory(&config.control.socket)? {
@@ -94,6 +112,14 @@ pub(super) fn run_directory(config: &Config) -> Result<PathBuf, Error> {
         RunDirectory::Missing(path) => {
             Err(HostError::RunDirectory { path, error: io::ErrorKind::NotFound.into() }.into())
         }
+    }
+}
+
+/// A directory that an earlier version has made, or the package, is closed as well. Others are their owner's.
+fn close_to_listing(path: &Path) {
+    let own = path == Control::default().socket.parent().unwrap_or(path);
+    if own && fs::metadata(path).is_ok_and(|data| data.mode() & 0o777 == 0o755) {
+        let _ = fs::set_permissions(path, Permissions::from_mode(RUN_DIRECTORY_MODE));
     }
 }
 
@@ -114,6 +140,17 @@ impl PidFile {
     /// One that this process wrote before it executed this image.
     pub(super) fn adopt(path: PathBuf) -> PidFile {
         PidFile(path)
+    }
+
+    /// Writes this process's number into the file of the one whose work it goes on with.
+    pub(super) fn take_over(path: &Path) -> Result<PidFile, Error> {
+        let (path, file) = PidFile::draft(path)?;
+        PidFile::write(path, file)
+    }
+
+    /// Leaves the file for somebody else to remove.
+    pub(super) fn into_path(self) -> PathBuf {
+        self.0
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -148,18 +185,9 @@ impl PidFile {
     }
 }
 
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
-    use crate::config::Control;
 
     #[test]
     fn the_run_directory_is_made_when_missing_and_believed_only_when_it_is_roots() {
@@ -174,6 +202,7 @@ mod tests {
         assert_eq!(run_directory(&config).unwrap(), directory);
         let made = fs::metadata(&directory).unwrap();
         assert!(made.is_dir() && made.uid() == 0 && made.mode() & 0o022 == 0, "{:o}", made.mode());
+        assert_eq!(made.mode() & 0o777, RUN_DIRECTORY_MODE);
         assert_eq!(run_directory(&config).unwrap(), directory, "it is there now");
 
         fs::set_permissions(&directory, Permissions::from_mode(0o775)).unwrap();

@@ -45,7 +45,7 @@ impl Monitor {
                 Ok(false) => {
                     // Or it could never be replaced, and what waits for it stays open.
                     if let Some(relay) = &mut self.relay {
-                        relay.due.get_or_insert((now + READY_TIME, "it does not read"));
+                        relay.must(READY_TIME, "it does not read", now);
                     }
                     return self.steps.push_front(step);
                 }
@@ -66,7 +66,7 @@ impl Monitor {
     pub(super) fn tell_service_manager(&self) {
         match &self.leaving {
             None => service::ready(&self.parts.listeners),
-            Some(_) => service::draining(self.sessions.len()),
+            Some(_) => service::draining(self.sessions.living()),
         }
     }
 
@@ -79,7 +79,9 @@ impl Monitor {
                 let Some(session) = self.sessions.get(*id).filter(|session| session.closed.is_none()) else {
                     return Ok(true);
                 };
-                let Some((leader, client)) = &session.ends else { return Ok(true) };
+                let (Some(leader), Some(client)) = (&session.leader, &session.client) else {
+                    return Ok(true);
+                };
                 let socket::Traffic { read, written } = session.moved();
                 let resumed = Resumed {
                     id: *id,
@@ -87,7 +89,7 @@ impl Monitor {
                     answered: written > 0,
                     traffic: Traffic { bytes_in: read, bytes_out: written.saturating_sub(1) },
                     logged_in: matches!(session.stage, Stage::Open { .. }),
-                    ended: session.finished.is_some() || session.ended.is_some(),
+                    ended: session.finished.is_some() || session.ended.is_some() || session.killed,
                 };
                 link.try_send(&ToRelay::Resume(resumed), &[client.as_fd(), leader.as_fd()])
             }

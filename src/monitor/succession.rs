@@ -10,12 +10,16 @@
 
 use std::collections::BTreeSet;
 
+use super::deadline::Deadline;
+use super::watchdog::Suspect;
 use super::*;
 use crate::ipc::{RelaySetup, Services};
 use crate::sys::memory_file;
 use crate::sys::process::End;
+use crate::sys::watchdog::Watchdog;
 
-/// How long a relay may take until it is ready.
+/// How long a relay may take until it is ready, and to read what it is told: each of these is a [`Deadline`], and
+/// longer on a slow machine.
 pub(super) const READY_TIME: Duration = Duration::from_secs(5);
 /// How long a relay may take to hand back what it knows.
 const HAND_BACK_TIME: Duration = Duration::from_secs(3);
@@ -40,22 +44,39 @@ pub(super) struct RelayProcess {
     pub(super) process: Process,
     pub(super) link: RelayLink,
     started: Instant,
+    /// Until when it has to be ready.
+    ready_by: Deadline,
     /// It is in its cage.
     ready: bool,
     /// It did what its state does not permit, and is not listened to any more.
     pub(super) condemned: bool,
     /// What it has to do until then.
-    pub(super) due: Option<(Instant, &'static str)>,
+    pub(super) due: Option<(Deadline, &'static str)>,
     /// The ids it may make.
     ids: Range<u64>,
     /// The ids made by others that it may still ask a session for.
     pub(super) carried: BTreeSet<ConnectionId>,
+    /// How it is noticed that it hangs.
+    pub(super) watchdog: Watchdog,
+    /// When to look whether the turn has ended that it was in when it spoke of it.
+    pub(super) look: Option<Instant>,
+    /// It may hang.
+    pub(super) suspect: Option<Suspect>,
+    /// Why it cannot start, by its own word.
+    reason: Option<String>,
 }
 
 impl RelayProcess {
     /// It has closed its link: its process descriptor tells the rest, if it really ends.
     pub(super) fn note_leaving(&mut self, now: Instant) {
-        self.due.get_or_insert((now + LEAVE_TIME, "it closed its link, and goes on"));
+        self.must(LEAVE_TIME, "it closed its link, and goes on", now);
+    }
+
+    /// It has to do something in this time, or is given up for that reason; no later than it had to before.
+    pub(super) fn must(&mut self, time: Duration, offence: &'static str, now: Instant) {
+        if self.due.is_none() {
+            self.due = Some((Deadline::new(&self.process, time, now), offence));
+        }
     }
 
     /// Whether it may ask for a session by that name; once only if it did not make it.
@@ -83,7 +104,7 @@ pub(super) struct Estate {
 /// The relay has been told to hand back.
 #[derive(Debug)]
 pub(super) struct Handing {
-    until: Instant,
+    deadline: Deadline,
     file: OwnedFd,
 }
 
@@ -91,28 +112,44 @@ impl Monitor {
     /// Starts a relay, which takes over as soon as it is ready.
     pub(super) fn start_relay(&mut self, now: Instant) -> io::Result<()> {
         let (ours, theirs) = Channel::pair()?;
-        let process = Process::start_role(&mut self.launcher, RELAY_ROLE, theirs)?;
+        let process = Process::start_role(&mut self.launcher, &self.image, RELAY_ROLE, theirs)?;
         let ids = self.next_ids..self.next_ids + RELAY_IDS;
         match self.set_up(&process, RelayLink::new(ours), ids.start) {
-            Ok(link) => {
+            Ok((link, watchdog)) => {
                 self.next_ids = ids.end;
-                let carried = BTreeSet::new();
-                let (ready, condemned, due) = (false, false, None);
-                let next = RelayProcess { process, link, started: now, ready, condemned, due, ids, carried };
-                self.next = Some(next);
+                let ready_by = Deadline::new(&process, READY_TIME, now);
+                self.next = Some(RelayProcess {
+                    process,
+                    link,
+                    started: now,
+                    ready_by,
+                    ready: false,
+                    condemned: false,
+                    due: None,
+                    ids,
+                    carried: BTreeSet::new(),
+                    watchdog,
+                    look: None,
+                    suspect: None,
+                    reason: None,
+                });
                 Ok(())
             }
             Err(error) => {
-                process.end();
+                self.dispose(process);
                 Err(error)
             }
         }
     }
 
-    fn set_up(&self, process: &Process, mut link: RelayLink, first_id: u64) -> io::Result<RelayLink> {
+    fn set_up(
+        &self,
+        process: &Process,
+        mut link: RelayLink,
+        first_id: u64,
+    ) -> io::Result<(RelayLink, Watchdog)> {
         link.set_nonblocking()?;
         let setup = RelaySetup {
-            scratch: self.parts.scratch.clone(),
             uid: self.parts.account.uid,
             gid: self.parts.account.gid,
             first_id,
@@ -120,20 +157,26 @@ impl Monitor {
             services: Services { names: self.config.tcpmux.services.clone(), help: self.config.tcpmux.help },
             single: self.only_connection,
         };
-        link.send(&ToRelay::Setup(setup), Vec::new())?;
+        let (watchdog, memory) = Watchdog::new()?;
+        link.send(&ToRelay::Setup(setup), vec![self.parts.root.try_clone()?, memory])?;
         let registry = self.poll.registry();
         let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&link.as_raw_fd()), Watched::NextLink.token(), both)?;
         let token = Watched::NextProcess.token();
         registry.register(&mut SourceFd(&process.as_raw_fd()), token, Interest::READABLE)?;
-        Ok(link)
+        Ok((link, watchdog))
     }
 
     /// What a relay that is starting says.
     pub(super) fn hear_next(&mut self, now: Instant) {
-        let Some(next) = self.next.as_mut().filter(|next| !next.condemned) else { return };
+        let Some(next) = self.next.as_mut() else { return };
         match next.link.receive() {
             Ok(Incoming::Message(FromRelay::Ready, _)) if !next.ready => next.ready = true,
+            Ok(Incoming::Message(FromRelay::CannotStart { reason }, _)) if !next.ready => {
+                // Its end follows.
+                next.reason = Some(reason);
+                return;
+            }
             Ok(Incoming::Nothing | Incoming::Closed) => return,
             Err(error) if error.kind() != io::ErrorKind::InvalidData => return self.look_again(now),
             // A relay that does not serve yet has nothing else to say.
@@ -147,28 +190,39 @@ impl Monitor {
         }
     }
 
-    /// Ends the relay that is starting; its process descriptor brings the rest about.
+    /// Ends the relay that is starting, without waiting for its death.
     fn end_next(&mut self, offence: &str, now: Instant) {
-        if let Some(next) = &mut self.next {
-            next.process.kill();
-            // It must not become the relay, whatever it has said before.
-            (next.ready, next.condemned) = (false, true);
-            self.warn(format!("a new relay is ended: {offence}"), now);
+        let Some(next) = self.take_next() else { return };
+        next.process.kill();
+        self.await_end(next.process, Helper::HungRelay);
+        self.go_without_next(format!("a new relay is ended: {offence}"), now);
+    }
+
+    /// A relay that was starting has gone: the old one goes on, or another one is started.
+    fn go_without_next(&mut self, why: String, now: Instant) {
+        if self.relay.is_some() {
+            self.warn_waiting(format!("{why}; the old one goes on"), now);
+            return self.serving(now);
         }
+        self.warn(why, now);
+        self.failures += 1;
+        if self.only_connection && self.sessions.living() == 0 {
+            // Its superserver may start us again; strangers must not pile us up.
+            return self.leave("no relay could be started", now);
+        }
+        self.restart_relay(now);
     }
 
     /// Has the relay hand back what it knows.
     pub(super) fn ask_back(&mut self, now: Instant) {
         let begun = memory_file::create().and_then(|file| {
             let copy = file.try_clone()?;
-            match &mut self.relay {
-                Some(relay) => relay.link.send(&ToRelay::HandBack, vec![copy])?,
-                None => return Err(io::ErrorKind::NotFound.into()),
-            }
-            Ok(file)
+            let Some(relay) = &mut self.relay else { return Err(io::ErrorKind::NotFound.into()) };
+            relay.link.send(&ToRelay::HandBack, vec![copy])?;
+            Ok(Handing { deadline: Deadline::new(&relay.process, HAND_BACK_TIME, now), file })
         });
         match begun {
-            Ok(file) => self.handing = Some(Handing { until: now + HAND_BACK_TIME, file }),
+            Ok(handing) => self.handing = Some(handing),
             // When it has gone the next one takes over, without what it knew.
             Err(error) if relay_side::is_leaving(&error) => {}
             Err(error) => {
@@ -189,14 +243,12 @@ impl Monitor {
     /// When it was not asked to.
     pub(super) fn handed_back(&mut self, now: Instant) -> Result<(), &'static str> {
         let Some(Handing { file, .. }) = self.handing.take() else { return Err("it handed back unasked") };
-        self.estate.file = Some(file);
         if let Some(relay) = self.relay.take() {
-            let registry = self.poll.registry();
-            let _ = registry.deregister(&mut SourceFd(&relay.link.as_raw_fd()));
+            self.unwatch_relay(&relay);
             // It is done, and must not touch a connection any more.
-            relay.process.kill();
-            self.await_end(relay.process, Helper::Relay);
+            self.dispose(relay.process);
         }
+        self.estate.file = Some(file);
         self.succeed(now);
         Ok(())
     }
@@ -228,8 +280,12 @@ impl Monitor {
             });
         if let Err(error) = watched {
             self.warn(format!("a relay cannot be watched: {error}"), now);
-            relay.process.end();
+            self.dispose(relay.process);
             return self.restart_relay(now);
+        }
+        if let Some(guard) = &self.guard {
+            // From here on this image changes what the state says.
+            guard.ready();
         }
         self.steps = self.plan(&mut relay);
         self.relay = Some(relay);
@@ -245,10 +301,21 @@ impl Monitor {
         if !self.replace_again {
             self.answer_serving();
         }
+        if std::mem::take(&mut self.ask_flow_control) {
+            // After the death of a relay only the terminals know it.
+            for id in self.ids() {
+                if self.sessions.get(id).is_some_and(|session| !session.is_ending()) {
+                    self.tell_session(id, Some(&ToSession::AskFlowControl), now);
+                }
+            }
+        }
         if self.upgrade_is_due() {
             self.begin_upgrade(now);
         } else if std::mem::take(&mut self.replace_again) {
             self.replace_relay(now);
+        } else if self.rehearsal.is_none() {
+            // Asked for while another image took over.
+            self.go_on_with_rehearsals(now);
         }
     }
 
@@ -267,7 +334,7 @@ impl Monitor {
     /// There is no next relay: the old one, if there is one, goes on.
     fn give_up_next(&mut self, now: Instant) {
         if let Some(next) = self.take_next() {
-            next.process.end();
+            self.dispose(next.process);
         }
         if self.relay.is_some() {
             self.serving(now);
@@ -287,20 +354,12 @@ impl Monitor {
     pub(super) fn bury_next(&mut self, now: Instant) {
         let Some(next) = &self.next else { return };
         let Ok(Some(end)) = next.process.try_wait() else { return };
+        // What it said last is heard first.
+        self.hear_next(now);
         // Its number may belong to another process by now: no signal any more.
-        drop(self.take_next());
-        if self.relay.is_some() {
-            let text = format!("a new relay {end}, before it was ready; the old one goes on");
-            self.warn_waiting(text, now);
-            return self.serving(now);
-        }
-        self.warn(format!("a relay {end}, before it was ready"), now);
-        self.failures += 1;
-        if self.only_connection && self.sessions.is_empty() {
-            // Its superserver may start us again; strangers must not pile us up.
-            return self.leave("no relay could be started", now);
-        }
-        self.restart_relay(now);
+        let reason = self.take_next().and_then(|next| next.reason);
+        let reason = reason.map_or_else(|| format!("it {end}"), |reason| format!("it {end}: {reason}"));
+        self.go_without_next(format!("a new relay ended before it was ready ({reason})"), now);
     }
 
     /// The relay has ended by itself. Its sessions live on with the next one.
@@ -315,14 +374,7 @@ impl Monitor {
         let Some(relay) = &self.relay else { return };
         let Ok(Some(end)) = relay.process.try_wait() else { return };
         let lived = now.saturating_duration_since(relay.started);
-        let registry = self.poll.registry();
-        let _ = registry.deregister(&mut SourceFd(&relay.link.as_raw_fd()));
-        let _ = registry.deregister(&mut SourceFd(&relay.process.as_raw_fd()));
-        self.relay = None;
-        self.relay_has_more = false;
-        self.steps.clear();
-        // Whatever it has written is not known to be whole.
-        (self.handing, self.estate) = (None, Estate::default());
+        drop(self.take_relay());
         let living = self.sessions.values().filter(|session| session.closed.is_none()).count();
         if end == End::Exited(0) && (self.only_connection || self.leaving.is_some()) && living == 0 {
             // Its last connection is closed, in order.
@@ -338,6 +390,46 @@ impl Monitor {
         if self.stop_time().is_some() {
             return self.close_all(now);
         }
+        self.replace_lost_relay(&format!("the relay {end}"), lived, living, now);
+    }
+
+    /// Gives the relay up that serves, without waiting for its death: it is killed, and another one goes on with
+    /// its sessions. What it says from now on is not heard.
+    pub(super) fn lose_relay(&mut self, offence: &str, now: Instant) {
+        let Some(relay) = self.take_relay() else { return };
+        let lived = now.saturating_duration_since(relay.started);
+        relay.process.kill();
+        self.await_end(relay.process, Helper::HungRelay);
+        let living = self.sessions.values().filter(|session| session.closed.is_none()).count();
+        if self.only_connection && living == 0 {
+            self.warn(format!("the relay is ended: {offence}"), now);
+            return self.leave("the connection is closed", now);
+        }
+        if self.stop_time().is_some() {
+            return self.close_all(now);
+        }
+        self.replace_lost_relay(&format!("the relay is ended: {offence}"), lived, living, now);
+    }
+
+    /// Takes the relay out of the loop's sight, with all that hangs on it.
+    fn take_relay(&mut self) -> Option<RelayProcess> {
+        let relay = self.relay.take()?;
+        self.unwatch_relay(&relay);
+        self.relay_has_more = false;
+        self.steps.clear();
+        // Whatever it has written is not known to be whole.
+        self.handing = None;
+        self.estate = Estate::default();
+        Some(relay)
+    }
+
+    fn unwatch_relay(&self, relay: &RelayProcess) {
+        for fd in [relay.link.as_raw_fd(), relay.process.as_raw_fd()] {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        }
+    }
+
+    fn replace_lost_relay(&mut self, what: &str, lived: Duration, living: usize, now: Instant) {
         self.totals.relay_restarts += 1;
         self.failures = if lived < LIVED { self.failures + 1 } else { 0 };
         let pause = self.pause();
@@ -350,7 +442,8 @@ impl Monitor {
         } else {
             String::new()
         };
-        self.warn(format!("the relay {end}{again}; another one goes on with its {living} sessions"), now);
+        self.warn(format!("{what}{again}; another one goes on with its {living} sessions"), now);
+        self.ask_flow_control = true;
         self.succeed(now);
     }
 
@@ -377,14 +470,15 @@ impl Monitor {
 
     /// When something of a succession is due.
     pub(super) fn succession_due(&self) -> Option<Instant> {
-        let next = self.next.as_ref().filter(|next| !next.ready && !next.condemned);
-        let next = next.map(|next| next.started + READY_TIME);
-        let due = self.relay.as_ref().filter(|relay| !relay.condemned).and_then(|relay| relay.due);
+        let next = self.next.as_ref().filter(|next| !next.ready);
+        let next = next.map(|next| next.ready_by.look);
+        let due = self.relay.as_ref().and_then(|relay| relay.due);
         [
             self.relay_again,
             next,
-            due.map(|(time, _)| time),
-            self.handing.as_ref().map(|handing| handing.until),
+            due.map(|(deadline, _)| deadline.look),
+            self.handing.as_ref().map(|handing| handing.deadline.look),
+            self.suspect_due(),
         ]
         .into_iter()
         .flatten()
@@ -397,22 +491,25 @@ impl Monitor {
             self.relay_again = None;
             self.try_to_start_relay(now);
         }
-        if let Some(next) = &self.next
+        if let Some(next) = &mut self.next
             && !next.ready
             && !next.condemned
-            && next.started + READY_TIME <= now
+            && next.ready_by.is_over(&next.process, now)
         {
             self.end_next("it does not become ready", now);
         }
-        if let Some(RelayProcess { condemned: false, due: Some((time, offence)), .. }) = self.relay
-            && time <= now
+        if let Some(RelayProcess { due: Some((deadline, offence)), process, .. }) = &mut self.relay
+            && deadline.is_over(process, now)
         {
-            self.end_relay(offence, now);
+            let offence = *offence;
+            self.lose_relay(offence, now);
         }
-        if self.handing.as_ref().is_some_and(|handing| handing.until <= now) {
+        self.expire_suspect(now);
+        if let (Some(handing), Some(relay)) = (&mut self.handing, &self.relay)
+            && handing.deadline.is_over(&relay.process, now)
+        {
             // What it holds is lost, but not its sessions.
-            self.handing = None;
-            self.end_relay("it does not hand back what it knows", now);
+            self.lose_relay("it does not hand back what it knows", now);
         }
     }
 }

@@ -14,15 +14,32 @@ pub(super) struct Sessions {
     rows: HashMap<ConnectionId, (Session, Option<Instant>)>,
     /// The same moments in their order.
     due: BTreeSet<(Instant, ConnectionId)>,
+    /// Those whose process was killed and does not end: it waits in the kernel for somebody else.
+    stuck: BTreeSet<ConnectionId>,
 }
 
 impl Sessions {
-    pub(super) fn len(&self) -> usize {
-        self.rows.len()
+    /// How many there are whose process can still be ended: those that count against limits, and that the
+    /// daemon's end waits for.
+    pub(super) fn living(&self) -> usize {
+        self.rows.len() - self.stuck.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    /// Its process was killed and does not end.
+    pub(super) fn set_stuck(&mut self, id: ConnectionId) {
+        if self.rows.contains_key(&id) {
+            self.stuck.insert(id);
+        }
+    }
+
+    /// How many there are whose process was killed and does not end.
+    pub(super) fn stuck(&self) -> usize {
+        self.stuck.len()
+    }
+
+    /// How many of them have this hash of a name.
+    pub(super) fn stuck_of(&self, name_hash: u64) -> usize {
+        self.stuck.iter().filter(|id| self.get(**id).is_some_and(|s| s.name_hash == name_hash)).count()
     }
 
     pub(super) fn contains(&self, id: ConnectionId) -> bool {
@@ -57,6 +74,7 @@ impl Sessions {
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Session> {
         self.set_deadline(id, None);
+        self.stuck.remove(&id);
         self.rows.remove(&id).map(|(session, _)| session)
     }
 
@@ -78,18 +96,19 @@ impl Sessions {
         self.due.first().map(|(time, _)| *time)
     }
 
-    /// Takes one session's deadline away that is over, and returns the session.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<&Session> {
+    /// Takes one session's deadline away that is over, and says whose it was.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<ConnectionId> {
         self.due.first().filter(|(time, _)| *time <= now)?;
         let (_, id) = self.due.pop_first()?;
-        let (session, deadline) = self.rows.get_mut(&id)?;
+        let (_, deadline) = self.rows.get_mut(&id)?;
         *deadline = None;
-        Some(session)
+        Some(id)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::time::Duration;
 
     use super::*;
@@ -109,7 +128,14 @@ mod tests {
             tty: "pts/1".to_owned(),
             process: Process::inherited(0, theirs.into()),
             link: SessionLink::new(ours),
-            ends: None,
+            leader: None,
+            client: None,
+            size: None,
+            notices: VecDeque::new(),
+            name_hash: 0,
+            killed: false,
+            released: false,
+            authenticated: false,
             before: Traffic::default(),
             stage: Stage::LoggingIn { reported: false },
             finished: None,
@@ -130,9 +156,9 @@ mod tests {
         sessions.remove(ConnectionId(4));
         sessions.set_deadline(ConnectionId(3), Some(start + second * 4));
         assert_eq!(sessions.deadline(ConnectionId(3)), Some(start + second * 4));
-        assert_eq!((sessions.len(), sessions.next_deadline()), (5, Some(start + second)));
+        assert_eq!((sessions.living(), sessions.next_deadline()), (5, Some(start + second)));
         assert!(sessions.take_due(start).is_none());
-        let due = std::iter::from_fn(|| sessions.take_due(start + second * 4).map(|session| session.number));
+        let due = std::iter::from_fn(|| sessions.take_due(start + second * 4).map(|id| id.0));
         assert_eq!(due.collect::<Vec<_>>(), [2, 1, 3]);
         assert_eq!((sessions.next_deadline(), sessions.deadline(ConnectionId(1))), (None, None));
     }

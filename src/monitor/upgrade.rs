@@ -2,168 +2,172 @@
 //! one that is on disk now.
 //!
 //! ```text
-//! rehearsal: the new executable says that it reads this format, and the configuration
-//!   └─▶ the relay hands back ─▶ state into a memory file ─▶ exec ─▶ state read ─▶ a relay
+//! rehearsal: the new executable reads the configuration, opens what is not open, and has a relay
+//!   │        of its own enter its sandbox
+//!   └─▶ the relay hands back ─▶ state into a memory file ─▶ guard ─▶ exec ─▶ state read ─▶ a relay
+//!                                                             └─ takes the daemon back if that fails
 //! ```
-//! Whatever goes wrong until the exec changes nothing. Session processes are not replaced:
-//! the format's number stands for their messages, too, and for the relays' state.
+//! Whatever goes wrong until the exec changes nothing, and what goes wrong in the first seconds after it the guard
+//! undoes. Session processes are not replaced: the format's number stands for their messages, too, and for the
+//! relays' state.
 
-use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, RawFd};
 
+use super::rehearsal::{Purpose, Rehearsed, Settings, read_settings, write_settings};
 use super::session::Stage;
 use super::*;
-use crate::config::Source;
-use crate::host;
 use crate::ipc::SessionLink;
-use crate::sys::channel::Received;
 use crate::sys::memory_file;
 use crate::sys::process::{End, Image};
+use guard::{Guard, GuardSide};
 use state::{EndState, MonitorState, SessionState, StageState};
 
+pub(super) mod guard;
 pub(super) mod state;
 
-/// The argument that starts an image only to ask whether it could take over.
-pub const REHEARSAL_ROLE: &str = "--role=rehearsal";
-/// The variables with the numbers of two descriptors: the state, and the configuration that
-/// the rehearsal has read.
+/// The variables with the numbers of descriptors: the state, the settings that the rehearsal has found, the
+/// image itself, and the guard's channel.
 const STATE_VARIABLE: &str = "RLOGIND_STATE";
 const CONFIG_VARIABLE: &str = "RLOGIND_CONFIG";
-/// What the service manager said to the first image only, sd_listen_fds(3).
-const FIRST_ONLY: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
-/// What an image says that can take over, and the format's number behind it.
-const ACCEPTS: &str = "accepts state ";
-/// How long the rehearsal may take.
-const REHEARSAL_TIME: Duration = Duration::from_secs(10);
+const IMAGE_VARIABLE: &str = "RLOGIND_IMAGE";
+const GUARD_VARIABLE: &str = "RLOGIND_GUARD";
+/// Why the image before is back; only then.
+const FAILURE_VARIABLE: &str = "RLOGIND_UPGRADE_FAILED";
+/// What the image before was told, and is not true any more: by the service manager, sd_listen_fds(3), and by
+/// itself.
+const FIRST_ONLY: [&str; 5] =
+    ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", GUARD_VARIABLE, FAILURE_VARIABLE];
 
-/// Whether another executable is to take over, and how far that is.
+/// Whether another executable is to take over.
 #[derive(Debug)]
 pub(super) struct Upgrade {
     executable: PathBuf,
-    stage: Rehearsed,
-}
-
-#[derive(Debug)]
-enum Rehearsed {
-    /// Nobody has asked.
-    No,
-    /// The executable is asked.
-    Asked { process: Process, channel: Channel, successor: Successor, until: Instant },
-    /// It can, and does as soon as the relay has handed back.
-    Yes(Successor),
-}
-
-/// What takes over.
-#[derive(Debug)]
-pub(super) struct Successor {
-    image: Image,
-    /// The configuration it has read, in its own words: reading it again could fail.
-    config: OwnedFd,
+    /// It was asked for while something else was rehearsed.
+    again: bool,
+    /// What is tried out.
+    trial: Option<Rehearsed>,
+    /// What takes over as soon as the relay has handed back.
+    successor: Option<Rehearsed>,
 }
 
 impl Upgrade {
-    pub(super) fn new() -> Upgrade {
-        // Now, for later the file may be another one.
-        let executable = std::env::current_exe().unwrap_or_default();
-        Upgrade { executable, stage: Rehearsed::No }
+    /// `executable` is the file that this process was started from: later it may be another one.
+    pub(super) fn new(executable: PathBuf) -> Upgrade {
+        Upgrade { executable, again: false, trial: None, successor: None }
+    }
+
+    /// The daemon drains: closes what was opened for the image that is to take over.
+    pub(super) fn close_opened(&mut self) {
+        for rehearsed in self.trial.iter_mut().chain(&mut self.successor) {
+            rehearsed.opened.clear();
+        }
     }
 }
 
 impl Monitor {
-    /// Asks the executable on disk whether it could take over.
-    pub(super) fn rehearse(&mut self, now: Instant) {
-        if !matches!(self.upgrade.stage, Rehearsed::No) {
+    /// Asks the executable on disk whether it could take over, and has it do so.
+    pub(super) fn upgrade(&mut self, now: Instant) {
+        if self.upgrade.trial.is_some() || self.upgrade_is_due() {
+            // Whoever asks now is answered with the first one.
             return self.warn("an upgrade is on its way already".to_owned(), now);
         }
-        match self.start_rehearsal(now) {
-            Ok(asked) => self.upgrade.stage = asked,
-            Err(error) => self.no_upgrade(&format!("it cannot be started: {error}"), now),
+        if self.rehearsal.is_some() {
+            self.upgrade.again = true;
+            return;
+        }
+        let started = Image::find(&self.upgrade.executable)
+            .and_then(|image| self.start_rehearsal(Purpose::Upgrade, image, now));
+        if let Err(error) = started {
+            self.no_upgrade(&format!("it cannot be started: {error}"), now);
         }
     }
 
-    fn start_rehearsal(&self, now: Instant) -> io::Result<Rehearsed> {
-        let mut arguments = vec![OsString::from(REHEARSAL_ROLE)];
-        arguments.extend(self.arguments.iter().cloned());
-        let (ours, theirs) = Channel::pair()?;
-        ours.set_nonblocking()?;
-        let image = Image::find(&self.upgrade.executable)?;
-        let config = memory_file::create()?;
-        // Where the configuration came from, and where to put it.
-        ours.send(self.source.as_bytes(), &[config.as_fd()])?;
-        let process = Process::start_image(&image, &arguments, theirs)?;
-        let registry = self.poll.registry();
-        let token = Watched::Rehearsal.token();
-        if let Err(error) = registry.register(&mut SourceFd(&ours.as_raw_fd()), token, Interest::READABLE) {
-            process.end();
-            return Err(error);
-        }
-        let (successor, until) = (Successor { image, config }, now + REHEARSAL_TIME);
-        Ok(Rehearsed::Asked { process, channel: ours, successor, until })
+    /// The executable is tried out.
+    pub(super) fn upgrade_trial(&mut self, rehearsed: Rehearsed) {
+        self.upgrade.trial = Some(rehearsed);
     }
 
-    /// What the executable says.
-    pub(super) fn hear_rehearsal(&mut self, now: Instant) {
-        let Rehearsed::Asked { channel, .. } = &self.upgrade.stage else { return };
-        let answer = match channel.receive() {
-            Ok(Received::Nothing) => return,
-            Ok(Received::Message(text, _)) => String::from_utf8_lossy(&text).into_owned(),
-            Ok(Received::Closed) => "it does not know of taking over".to_owned(),
-            Err(error) => format!("it cannot be asked: {error}"),
-        };
-        let successor = self.end_rehearsal();
-        match (answer.strip_prefix(ACCEPTS), successor) {
-            (Some(formats), Some(successor)) if formats == state::formats() => {
-                self.upgrade.stage = Rehearsed::Yes(successor);
-                self.begin_upgrade(now);
-            }
-            (Some(_), _) => self.no_upgrade("it does not read the state of this version", now),
-            (None, _) => self.no_upgrade(&answer, now),
-        }
+    /// The state as it is now, without anything that the relay knows.
+    pub(super) fn state_for_trial(&self, rehearsed: &Rehearsed, now: Instant) -> io::Result<OwnedFd> {
+        // The trial gets numbers only.
+        self.write_down(Some((rehearsed, None)), false, |fd| Ok(fd.as_raw_fd()), now)
     }
 
-    /// Nobody is asked any more; returns who was.
-    pub(super) fn end_rehearsal(&mut self) -> Option<Successor> {
-        match std::mem::replace(&mut self.upgrade.stage, Rehearsed::No) {
-            Rehearsed::No => None,
-            Rehearsed::Yes(successor) => Some(successor),
-            Rehearsed::Asked { process, channel, successor, .. } => {
-                let _ = self.poll.registry().deregister(&mut SourceFd(&channel.as_raw_fd()));
-                process.end();
-                Some(successor)
-            }
+    /// The executable can take over.
+    pub(super) fn accept_successor(&mut self, now: Instant) {
+        self.upgrade.successor = self.upgrade.trial.take();
+        if let Some(guard) = &self.guard {
+            // One at a time: this image's upgrade is not undone any more.
+            guard.dismiss();
+        }
+        self.begin_upgrade(now);
+    }
+
+    /// There is a guard of the upgrade to this image.
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    pub(super) fn watch_guard(&mut self, guard: Option<GuardSide>) -> io::Result<()> {
+        if let Some(guard) = &guard {
+            let token = Watched::Helper.token();
+            self.poll.registry().register(&mut SourceFd(&guard.as_raw_fd()), token, Interest::READABLE)?;
+        }
+        self.guard = guard;
+        Ok(())
+    }
+
+    /// The guard of the upgrade to this image watches no more.
+    pub(super) fn guard_has_gone(&mut self, now: Instant) {
+        if !self.announce && self.rehearsal.is_none() {
+            // The service manager has not heard this process while the guard stood for it.
+            self.tell_service_manager();
+        }
+        if self.upgrade_is_due() {
+            self.begin_upgrade(now);
         }
     }
 
     pub(super) fn no_upgrade(&mut self, why: &str, now: Instant) {
-        self.upgrade.stage = Rehearsed::No;
+        self.forget_successor();
         let path = self.upgrade.executable.display();
         let text = format!("no upgrade to {path}, nothing changed: {why}");
         self.answer_no_upgrade(&text);
         self.warn(text, now);
+        self.go_on_with_rehearsals(now);
     }
 
-    pub(super) fn rehearsal_due(&self) -> Option<Instant> {
-        match &self.upgrade.stage {
-            Rehearsed::Asked { until, .. } => Some(*until),
-            Rehearsed::No | Rehearsed::Yes(_) => None,
+    /// Begins with what was asked for meanwhile.
+    pub(super) fn go_on_with_rehearsals(&mut self, now: Instant) {
+        if std::mem::take(&mut self.reload_again) {
+            self.reload(now);
         }
-    }
-
-    pub(super) fn expire_rehearsal(&mut self, now: Instant) {
-        if self.rehearsal_due().is_some_and(|until| until <= now) {
-            self.end_rehearsal();
-            self.no_upgrade("it does not answer", now);
+        if std::mem::take(&mut self.upgrade.again) {
+            self.upgrade(now);
         }
     }
 
     /// Whether the other executable takes over when no relay is in the way.
     pub(super) fn upgrade_is_due(&self) -> bool {
-        matches!(self.upgrade.stage, Rehearsed::Yes(_))
+        self.upgrade.successor.is_some()
+    }
+
+    /// No other executable takes over.
+    pub(super) fn forget_successor(&mut self) {
+        let (trial, successor) = (self.upgrade.trial.take(), self.upgrade.successor.take());
+        self.discard(trial);
+        self.discard(successor);
+    }
+
+    /// What was prepared is not used.
+    pub(super) fn discard(&mut self, rehearsed: Option<Rehearsed>) {
+        // Commands may wait in the queue of the control socket already, with descriptors.
+        let control = rehearsed.and_then(|rehearsed| rehearsed.control);
+        self.close_elsewhere(control.map(|listener| listener.into_parts().0).into_iter().collect());
     }
 
     /// Has the relay hand back, unless it is just beginning or doing so.
     pub(super) fn begin_upgrade(&mut self, now: Instant) {
-        if self.next.is_some() || self.handing.is_some() || !self.steps.is_empty() {
+        if self.next.is_some() || self.handing.is_some() || !self.steps.is_empty() || self.guard.is_some() {
             return;
         }
         match &self.relay {
@@ -174,75 +178,117 @@ impl Monitor {
 
     /// Has the executable on disk take this process over. Returns only if that fails.
     pub(super) fn execute_successor(&mut self, now: Instant) {
-        let Some(successor) = self.end_rehearsal() else { return self.restart_relay(now) };
+        let Some(successor) = self.upgrade.successor.take() else { return self.restart_relay(now) };
         if let Some(next) = self.take_next() {
-            next.process.end();
+            self.dispose(next.process);
         }
-        self.log.finish(LOG_PATIENCE / 4);
-        let kept = self.write_down(now).and_then(|state| {
-            process::keep_on_exec(successor.config.as_fd())?;
-            Ok(state)
-        });
-        let why = match kept {
-            Ok(state) => {
-                let [state_number, config_number] =
-                    [&state, &successor.config].map(|file| file.as_raw_fd().to_string());
-                let with = [(STATE_VARIABLE, state_number), (CONFIG_VARIABLE, config_number)];
-                let error = process::execute(&successor.image, &self.arguments, &FIRST_ONLY, &with);
-                format!("it cannot be executed: {error}")
-            }
-            Err(error) => format!("the state cannot be written down: {error}"),
-        };
+        self.log.write_pending_counts();
+        let Err(error) = self.try_successor(&successor, now);
         process::close_on_exec_all();
-        self.no_upgrade(&why, now);
+        self.discard(Some(successor));
+        self.no_upgrade(&format!("it cannot be executed: {error}"), now);
         self.restart_relay(now);
     }
 
-    /// Writes down all that has to go on, and has its descriptors kept.
-    fn write_down(&self, now: Instant) -> io::Result<OwnedFd> {
+    fn try_successor(&mut self, successor: &Rehearsed, now: Instant) -> io::Result<std::convert::Infallible> {
+        // What this image needs to come back: the settings in its own words.
+        let shared = Shared { config: self.config.clone(), source: self.source.clone() };
+        let own = Settings { shared, account: self.parts.account, warnings: Vec::new() };
+        let own = write_settings(&own)?;
+        // All that a state names survives the exec, of this image's as well as of the guard's.
+        let back = self.write_down(None, true, keep, now)?;
+        let back_without_relay = self.write_down(None, false, keep, now)?;
+        for file in [&back, &back_without_relay, &own] {
+            keep(file.as_fd())?;
+        }
+        let states = [back, back_without_relay];
+        let leaders = self.sessions.values().filter_map(|session| session.leader.as_ref());
+        let leaders = leaders.map(AsRawFd::as_raw_fd).collect();
+        let guard = Guard::start(self.image.as_fd(), &self.arguments, states, own, &FIRST_ONLY, leaders)?;
+        let (number, pidfd) = guard.process();
+        let run = || -> io::Result<std::convert::Infallible> {
+            let helpers = Some((number, keep(pidfd)?));
+            let state = self.write_down(Some((successor, helpers)), true, keep, now)?;
+            let files = [
+                (STATE_VARIABLE, state.as_fd()),
+                (CONFIG_VARIABLE, successor.settings.as_fd()),
+                (IMAGE_VARIABLE, successor.image.as_fd()),
+                (GUARD_VARIABLE, guard.channel()),
+            ];
+            let mut with = Vec::new();
+            for (name, file) in files {
+                with.push((name, keep(file)?.to_string()));
+            }
+            Err(process::execute(successor.image.as_fd(), &self.arguments, &FIRST_ONLY, &with))
+        };
+        let outcome = run();
+        self.await_end(guard.dismiss(), Helper::Other);
+        outcome
+    }
+
+    /// Writes down all that has to go on, with the number that `keep` gives each descriptor. For a successor also what
+    /// it has opened and the guard's process; with or without what the relay has handed back.
+    fn write_down(
+        &self,
+        successor: Option<(&Rehearsed, Option<(u32, RawFd)>)>,
+        with_relay_state: bool,
+        keep: Keep,
+        now: Instant,
+    ) -> io::Result<OwnedFd> {
         let sessions = self
             .sessions
             .iter()
-            .map(|(id, session)| write_session_down(id, session, self.sessions.deadline(id), now));
+            .map(|(id, session)| write_session_down(id, session, self.sessions.deadline(id), keep, now));
         let sessions = sessions.collect::<io::Result<Vec<_>>>()?;
+        let opened = successor.iter().flat_map(|(rehearsed, _)| &rehearsed.opened);
         let mut listeners = Vec::new();
-        for listener in &self.parts.listeners {
+        for listener in self.parts.listeners.iter().chain(opened) {
             listeners.push((keep(listener.socket.as_fd())?, listener.via, listener.address));
         }
-        let mut carried = Vec::new();
-        for (id, socket) in &self.estate.carried {
-            carried.push((*id, keep(socket.as_fd())?));
+        let (mut carried, mut file) = (Vec::new(), None);
+        if with_relay_state {
+            file = self.estate.file.as_ref().map(|file| keep(file.as_fd())).transpose()?;
+            for (id, socket) in &self.estate.carried {
+                carried.push((*id, keep(socket.as_fd())?));
+            }
         }
         let mut helpers = Vec::new();
         for (process, helper) in &self.helpers {
             helpers.push((process.id(), keep(process.as_fd())?, matches!(helper, Helper::Records(_))));
         }
+        helpers.extend(successor.and_then(|(_, guard)| guard).map(|(pid, pidfd)| (pid, pidfd, false)));
+        let control = successor.and_then(|(rehearsed, _)| rehearsed.control.as_ref());
         let state = MonitorState {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
             executable: self.upgrade.executable.clone(),
-            scratch: self.parts.scratch.clone(),
+            root: keep(self.parts.root.as_fd())?,
             pid_file: self.pid_file.as_ref().map(|file| file.path().to_owned()),
             descriptors: (self.descriptors.soft, self.descriptors.hard),
             activated: self.activated,
             listeners,
             ports: self.parts.ports.clone(),
             next_ids: self.next_ids,
-            file: self.estate.file.as_ref().map(|file| keep(file.as_fd())).transpose()?,
+            file,
             carried,
             refusals: self.estate.refusals.clone(),
             draining: self.leaving.is_some(),
+            reload_again: self.reload_again,
             helpers,
             sessions,
             next_number: self.next_number,
             begun: now.saturating_duration_since(self.begun),
             totals: self.totals.clone(),
-            control: self.leave_control(keep)?,
+            control: self.leave_control(control, keep)?,
+            log: self.log.pending(),
+            records: self.records.leave(),
         };
-        let file = memory_file::write(&state.to_bytes()?)?;
-        keep(file.as_fd())?;
-        Ok(file)
+        memory_file::write(&state.to_bytes()?)
     }
 }
+
+/// Says the number that a descriptor has in the image that takes over.
+type Keep = fn(BorrowedFd) -> io::Result<RawFd>;
 
 /// Has a descriptor survive, and says its number.
 fn keep(fd: BorrowedFd) -> io::Result<RawFd> {
@@ -253,13 +299,11 @@ fn write_session_down(
     id: ConnectionId,
     session: &Session,
     deadline: Option<Instant>,
+    keep: Keep,
     now: Instant,
 ) -> io::Result<SessionState> {
     let ago = |time: Instant| now.saturating_duration_since(time);
-    let ends = match &session.ends {
-        Some((leader, client)) => Some((keep(leader.as_fd())?, keep(client.as_fd())?)),
-        None => None,
-    };
+    let kept = |end: &Option<OwnedFd>| end.as_ref().map(|end| keep(end.as_fd())).transpose();
     Ok(SessionState {
         id,
         number: session.number,
@@ -269,7 +313,8 @@ fn write_session_down(
         tty: session.tty.clone(),
         process: (session.process.id(), keep(session.process.as_fd())?),
         link: keep(session.link.as_fd())?,
-        ends,
+        leader: kept(&session.leader)?,
+        client: kept(&session.client)?,
         before: (session.before.read, session.before.written),
         stage: match &session.stage {
             Stage::LoggingIn { reported } => StageState::LoggingIn { reported: *reported },
@@ -279,6 +324,8 @@ fn write_session_down(
         finished: session.finished.map(|(time, end)| (ago(time), end)),
         ended: session.ended.map(|(time, end)| (ago(time), EndState::from(end))),
         closed: session.closed,
+        killed: session.killed,
+        authenticated: session.authenticated,
     })
 }
 
@@ -305,9 +352,12 @@ impl Monitor {
         let take = process::inherited_descriptor;
         let (soft, hard) = state.descriptors;
         self.descriptors = DescriptorLimit { soft, hard };
-        self.upgrade.executable = state.executable;
+        self.log.put_back(state.log);
         self.next_ids = state.next_ids;
         self.estate.file = state.file.map(take).transpose()?;
+        // Without what the relay knew, only the terminals know it.
+        self.ask_flow_control = self.estate.file.is_none();
+        self.reload_again = state.reload_again;
         for (id, number) in state.carried {
             self.estate.carried.push((id, take(number)?));
         }
@@ -316,9 +366,10 @@ impl Monitor {
             self.leaving = Some(Leaving { cause: "drained".to_owned(), stop: None, empty: None });
         }
         for (id, number, records) in state.helpers {
-            let helper = if records { Helper::Records(None) } else { Helper::Relay };
+            let helper = if records { Helper::Records(None) } else { Helper::Other };
             self.await_end(Process::inherited(id, take(number)?), helper);
         }
+        self.take_records(state.records, now);
         self.next_number = state.next_number;
         self.begun = then(state.begun);
         self.totals = state.totals;
@@ -326,6 +377,7 @@ impl Monitor {
         for row in state.sessions {
             let (pid, pidfd) = row.process;
             let (read, written) = row.before;
+            let name_hash = row.who.user.as_deref().map_or(0, |user| self.name_hash(user.as_bytes()));
             let session = Session {
                 number: row.number,
                 begun: then(row.begun),
@@ -334,10 +386,14 @@ impl Monitor {
                 tty: row.tty,
                 process: Process::inherited(pid, take(pidfd)?),
                 link: SessionLink::new(Channel::from_inherited(take(row.link)?)?),
-                ends: row
-                    .ends
-                    .map(|(leader, client)| Ok::<_, io::Error>((take(leader)?, take(client)?)))
-                    .transpose()?,
+                leader: row.leader.map(take).transpose()?,
+                client: row.client.map(take).transpose()?,
+                size: None,
+                notices: VecDeque::new(),
+                name_hash,
+                killed: row.killed,
+                released: false,
+                authenticated: row.authenticated,
                 before: socket::Traffic { read, written },
                 stage: match row.stage {
                     StageState::LoggingIn { reported } => Stage::LoggingIn { reported },
@@ -360,12 +416,16 @@ impl Monitor {
     ) -> io::Result<()> {
         if session.ended.is_none() {
             self.watch(id, &session)?;
-            if session.closed.is_some() {
-                // In case that word waited for it still.
+            // In case that word waited for it still.
+            if session.is_ending() && session.finished.is_none() {
                 let _ = session.link.send(&ToSession::HangUp, Vec::new());
             }
         }
+        let now = Instant::now();
+        // It counts as one that does not end only when that is seen again.
+        let deadline = deadline.or(session.killed.then(|| now + DEATH_GRACE));
         self.sessions.insert(id, session, deadline);
+        self.serve_session(id, now);
         Ok(())
     }
 }
@@ -382,47 +442,48 @@ pub(super) fn listeners(state: &mut MonitorState) -> io::Result<Vec<Listener>> {
     .collect()
 }
 
-/// The configuration that the rehearsal of this image has read, and where it was read from, if this is the image
-/// that takes over.
+/// The settings that the rehearsal of this image has found, if this is the image that takes over.
+#[must_use]
+pub(super) fn rehearsed_settings() -> Option<Settings> {
+    read_settings(inherited_by(CONFIG_VARIABLE)?).ok()
+}
+
+/// The configuration among them, and where it was read from.
 #[must_use]
 pub fn rehearsed_config() -> Option<(Config, String)> {
-    let number: RawFd = std::env::var_os(CONFIG_VARIABLE)?.to_str()?.parse().ok()?;
-    let Shared { config, source } = Shared::load(process::inherited_descriptor(number).ok()?).ok()?;
+    // Read again later with the rest, so the descriptor stays.
+    let copy = peek(CONFIG_VARIABLE)?;
+    let Settings { shared: Shared { config, source }, .. } = read_settings(copy).ok()?;
     Some((config, source))
 }
 
-/// Answers the daemon that asks whether this image could take over. `read` reads the configuration, and says where
-/// it was read from.
+/// The image that this process runs.
 ///
 /// # Errors
-/// When nobody asks.
-pub fn rehearse(
-    channel: &Channel,
-    read: impl FnOnce() -> Result<(Config, String), String>,
-) -> io::Result<()> {
-    let Received::Message(source, files) = channel.receive()? else {
-        return Err(io::Error::other("nobody asks"));
-    };
-    let outcome = read().and_then(|(config, from)| {
-        if from == Source::BuiltIn.to_string() && source != from.as_bytes() {
-            // Its rules would silently be gone.
-            return Err("the configuration file is not there any more".to_owned());
-        }
-        could_serve(&config).map_err(|error| error.to_string())?;
-        let file = files.into_iter().next().ok_or("no file for the configuration")?;
-        Shared { config, source: from }.store_in(file).map_err(|error| error.to_string())
-    });
-    let text = match outcome {
-        Ok(()) => format!("{ACCEPTS}{}", state::formats()),
-        Err(why) => why,
-    };
-    channel.send(text.as_bytes(), &[])
+/// It was not left by the image before, and there is no /proc.
+pub(super) fn own_image() -> io::Result<Image> {
+    inherited_by(IMAGE_VARIABLE).map_or_else(Image::own, |file| Ok(Image::inherited(file)))
 }
 
-/// Whether a configuration could be served, without anything being changed.
-fn could_serve(config: &Config) -> Result<(), Error> {
-    pam_service(&config.login.pam_service)?;
-    startup::relay_account(&config.user)?;
-    host::run_directory(&config.control.socket)?;
-    Ok(())
+/// The guard that waits for this image to serve, if there is one.
+pub(super) fn inherited_guard() -> Option<GuardSide> {
+    GuardSide::new(inherited_by(GUARD_VARIABLE)?)
+}
+
+/// Why the image before is back, if it is.
+pub(super) fn failure() -> Option<String> {
+    std::env::var(FAILURE_VARIABLE).ok()
+}
+
+fn number_of(variable: &str) -> Option<RawFd> {
+    std::env::var_os(variable)?.to_str()?.parse().ok()
+}
+
+fn inherited_by(variable: &str) -> Option<OwnedFd> {
+    process::inherited_descriptor(number_of(variable)?).ok()
+}
+
+/// A second descriptor of what the variable names.
+fn peek(variable: &str) -> Option<OwnedFd> {
+    process::duplicate_number(number_of(variable)?).ok()
 }

@@ -18,6 +18,8 @@ use super::live::{Fate, Live, Scratch};
 use super::state::{ConnectionState, PhaseState, ahead, count, left};
 use crate::ipc::{CloseCause, Services, Traffic};
 use crate::wire::handshake::{self, Handshake, Progress};
+use crate::wire::urgent::FlowControl;
+use crate::wire::window::WindowSize;
 use crate::wire::{answer, tcpmux};
 
 /// How long a client may take to close after us.
@@ -79,6 +81,8 @@ pub struct Turn {
     pub again: bool,
     /// Look at it again then, even if nothing happens.
     pub wake: Option<Instant>,
+    /// The client's window has this size now.
+    pub size: Option<WindowSize>,
 }
 
 /// What an event loop learned of the two ends.
@@ -279,6 +283,35 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         }
     }
 
+    /// The session process says who handles ^S and ^Q.
+    pub fn flow_control(&mut self, wanted: FlowControl, now: Instant) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.flow_control(wanted, now);
+        }
+    }
+
+    /// The terminal has the size that was passed on last: what was typed after it goes there now.
+    pub fn resized(&mut self) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.resized();
+        }
+    }
+
+    /// The session is given up: tells the client why, and closes. Lets go of the terminal.
+    pub fn abandon(&mut self, message: &str, now: Instant) {
+        match &self.phase {
+            Phase::Opening(..) => self.refuse(message, now),
+            Phase::Live(_) => {
+                // A client that does not take its output would not read this either.
+                if self.client.outgoing.is_empty() {
+                    self.client.outgoing.push(&answer::refusal(message, false));
+                }
+                self.close(now);
+            }
+            Phase::Request(..) | Phase::Handshake(..) | Phase::Closing { .. } => {}
+        }
+    }
+
     /// The session process has ended.
     pub fn session_ended(&mut self, now: Instant) {
         if let Phase::Live(live) = &mut self.phase {
@@ -302,6 +335,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             }
             Err(_) => Outcome::Gone(CloseCause::ClientLeft),
         };
+        let size = self.take_size(now);
         let (again, wake) = match &self.phase {
             Phase::Request(_, _, latest) | Phase::Handshake(_, latest) => {
                 (self.client.readable, Some(*latest))
@@ -315,7 +349,23 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         };
         let shortage = self.is_short().then(|| now + SHORTAGE);
         let wake = [wake, shortage].into_iter().flatten().min();
-        Turn { outcome, again, wake }
+        Turn { outcome, again, wake, size }
+    }
+
+    /// A window size that is to be passed on, if there is one and it is time.
+    pub fn take_size(&mut self, now: Instant) -> Option<WindowSize> {
+        if let Phase::Live(live) = &mut self.phase { live.take_size(now) } else { None }
+    }
+
+    /// The size that was taken at `now` cannot be passed on yet, unless a newer one has come. Returns when it is
+    /// to be taken again.
+    pub fn put_back_size(&mut self, size: WindowSize, now: Instant) -> Instant {
+        if let Phase::Live(live) = &mut self.phase { live.put_back_size(size, now) } else { now }
+    }
+
+    /// The last size that was not passed on, due or not.
+    pub fn last_size(&mut self) -> Option<WindowSize> {
+        if let Phase::Live(live) = &mut self.phase { live.last_size() } else { None }
     }
 
     fn is_short(&self) -> bool {

@@ -15,7 +15,7 @@ const REFUSED: usize = 256;
 /// How long to wait before accepting again when memory is out.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Messages that may wait for the monitor while clients are still let in.
-const BEHIND: usize = 256;
+pub(super) const BEHIND: usize = 256;
 
 /// Why a client is turned away at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

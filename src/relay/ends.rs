@@ -13,10 +13,8 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::errno::Errno;
 
-use crate::sys::pty::{self, Leader, Packet};
+use crate::sys::pty::{Leader, Packet};
 use crate::sys::socket;
-use crate::wire::urgent::FlowControl;
-use crate::wire::window::WindowSize;
 
 /// The client's end. All calls return at once, with `WouldBlock` where they
 /// would have to wait.
@@ -43,6 +41,9 @@ pub trait Client {
 }
 
 /// The terminal's end.
+///
+/// Reading and writing is all that is done to it here: other calls take locks of the terminal that
+/// its user can hold for as long as they like, and belong to the session process.
 pub trait Terminal {
     /// Reads output, or a change of the terminal's state, which alone is found with
     /// an empty buffer.
@@ -55,10 +56,6 @@ pub trait Terminal {
     /// # Errors
     /// Those of write(2).
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Sets the window size.
-    fn resize(&mut self, size: WindowSize);
-    /// Who handles ^S and ^Q, as the terminal is set now.
-    fn flow_control(&self) -> FlowControl;
 }
 
 /// A client's socket that the event loop watches.
@@ -185,20 +182,5 @@ impl Terminal for WatchedTerminal {
             Ok(0) | Err(_) => self.watch_room(true).map_err(|_| io::Error::from(Errno::ENOMEM))?,
         }
         outcome
-    }
-
-    fn resize(&mut self, size: WindowSize) {
-        let size = libc::winsize {
-            ws_row: size.rows,
-            ws_col: size.columns,
-            ws_xpixel: size.x_pixels,
-            ws_ypixel: size.y_pixels,
-        };
-        // It fails when the terminal has hung up, and then nobody looks at its size.
-        let _ = pty::resize(self.leader.as_fd(), &size);
-    }
-
-    fn flow_control(&self) -> FlowControl {
-        if self.leader.handles_flow_control() { FlowControl::Client } else { FlowControl::Program }
     }
 }

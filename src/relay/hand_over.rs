@@ -23,6 +23,11 @@ impl Relay {
         });
         RelayState { entries: entries.collect() }.store(&File::from(file))?;
         for (id, entry) in &mut self.connections {
+            if let Some(size) = entry.connection.last_size() {
+                self.link.send(&FromRelay::WindowSize { id: *id, size }, Vec::new())?;
+            }
+        }
+        for (id, entry) in &mut self.connections {
             // One that is opening may be refused yet, and then the monitor has no part of it.
             if !entry.open || entry.connection.is_opening() {
                 let socket = entry.connection.client().duplicate()?;

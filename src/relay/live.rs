@@ -13,8 +13,8 @@ use super::ends::{Client, Terminal};
 use super::queue::Queue;
 use crate::ipc::CloseCause;
 use crate::sys::pty;
-use crate::wire::urgent::{Next, Pacer, Queue as SendQueue};
-use crate::wire::window;
+use crate::wire::urgent::{FlowControl, Next, Pacer, Queue as SendQueue};
+use crate::wire::window::{self, WindowSize};
 
 mod gather;
 mod hand_over;
@@ -35,6 +35,10 @@ const READS: usize = 64;
 /// 64 KiB and the line discipline's 4 KiB, rounded up. More than this behind the
 /// end comes from a background job.
 const LAST_OUTPUT: usize = 128 * 1024;
+/// The least time between two window sizes that are passed on: of a burst only the first and the last count.
+const SIZE_GAP: Duration = Duration::from_millis(20);
+/// How long input waits at most for the terminal to have a size that came before it.
+const SIZE_WAIT: Duration = Duration::from_millis(50);
 /// How long behind a control character like ^C a flush may come.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// How long the last output may stand still before it is given up.
@@ -59,7 +63,15 @@ pub(super) struct Live<T> {
     pub(super) short: bool,
     to_terminal: Queue,
     window: window::Decoder,
+    /// The window's size, which is to be passed on.
+    size: Option<WindowSize>,
+    /// When a size was passed on last.
+    size_sent: Option<Instant>,
+    /// Until then at the latest input waits for the terminal to have its size: what is typed after it comes after it.
+    resizing: Option<Instant>,
     pacer: Pacer,
+    /// Who handles ^S and ^Q is known: false until the session process has said so, after a relay has died.
+    pub(super) flow_control_known: bool,
     /// Until then a flush is not unlikely.
     flush_expected: Option<Instant>,
     /// When the pacer wants to be asked again.
@@ -133,7 +145,11 @@ impl<T: Terminal> Live<T> {
             short: false,
             to_terminal: Queue::default(),
             window: window::Decoder::default(),
+            size: None,
+            size_sent: None,
+            resizing: None,
             pacer,
+            flow_control_known: true,
             flush_expected: None,
             urgent_again: None,
             urgent_sent_at: 0,
@@ -152,6 +168,49 @@ impl<T: Terminal> Live<T> {
             self.output = Output::Ending { budget: LAST_OUTPUT, standstill, latest };
             self.readable = true;
         }
+    }
+
+    /// The session process says who handles ^S and ^Q. What the terminal has told itself since is newer.
+    pub(super) fn flow_control(&mut self, wanted: FlowControl, now: Instant) {
+        if !std::mem::replace(&mut self.flow_control_known, true) {
+            self.pacer.insist_on_flow_control(wanted, now);
+        }
+    }
+
+    /// A window size to be passed on now.
+    pub(super) fn take_size(&mut self, now: Instant) -> Option<WindowSize> {
+        if self.size_due()? > now {
+            return None;
+        }
+        self.size_sent = Some(now);
+        self.resizing = Some(now + SIZE_WAIT);
+        self.size.take()
+    }
+
+    /// The terminal has the size that was passed on last.
+    pub(super) fn resized(&mut self) {
+        self.resizing = None;
+    }
+
+    /// Whether input has to wait for a size that came before it.
+    fn is_resizing(&self) -> bool {
+        self.size.is_some() || self.resizing.is_some()
+    }
+
+    pub(super) fn put_back_size(&mut self, size: WindowSize, now: Instant) -> Instant {
+        self.size.get_or_insert(size);
+        now + SIZE_GAP
+    }
+
+    pub(super) fn last_size(&mut self) -> Option<WindowSize> {
+        self.size.take()
+    }
+
+    /// When a window size is to be passed on: at once, unless another one was a moment ago.
+    fn size_due(&self) -> Option<Instant> {
+        self.size?;
+        let at_once = self.input != Input::Flowing || self.size_sent.is_none();
+        self.size_sent.filter(|_| !at_once).map_or(Some(self.last_activity), |sent| Some(sent + SIZE_GAP))
     }
 
     /// Does what can be done now, within bounds.
@@ -222,7 +281,8 @@ impl<T: Terminal> Live<T> {
         };
         let idle = (flowing && !self.idle.is_zero()).then(|| self.last_activity + self.idle);
         let held = self.window.hold_deadline().filter(|_| self.to_terminal.is_empty());
-        [self.urgent_again, input, output, idle, held].into_iter().flatten().min()
+        let resizing = self.resizing.filter(|_| !self.to_terminal.is_empty());
+        [self.urgent_again, input, output, idle, held, self.size_due(), resizing].into_iter().flatten().min()
     }
 
     fn pump_input<C: Client>(
@@ -231,6 +291,7 @@ impl<T: Terminal> Live<T> {
         scratch: &mut Scratch,
         now: Instant,
     ) -> io::Result<()> {
+        self.resizing.take_if(|until| *until <= now);
         self.flush_to_terminal(now);
         // A client that has gone while its input stands still must not stay for ever.
         if client.hung_up && self.input == Input::Flowing {
@@ -280,13 +341,13 @@ impl<T: Terminal> Live<T> {
 
     fn decode(&mut self, input: &[u8], output: &mut Vec<u8>, now: Instant) {
         if let Some(size) = self.window.decode(input, now, output) {
-            self.terminal.resize(size);
+            self.size = Some(size);
             self.pacer.window_size_came();
         }
     }
 
     fn write_or_keep(&mut self, mut bytes: &[u8], now: Instant) {
-        while self.to_terminal.is_empty() && self.writable && !bytes.is_empty() {
+        while self.to_terminal.is_empty() && self.writable && !self.is_resizing() && !bytes.is_empty() {
             bytes = &bytes[self.write_terminal(bytes, now)..];
         }
         if !bytes.is_empty() {
@@ -295,7 +356,7 @@ impl<T: Terminal> Live<T> {
     }
 
     fn flush_to_terminal(&mut self, now: Instant) {
-        while self.writable && !self.to_terminal.is_empty() {
+        while self.writable && !self.is_resizing() && !self.to_terminal.is_empty() {
             let queue = std::mem::take(&mut self.to_terminal);
             let written = self.write_terminal(queue.front(), now);
             self.to_terminal = queue;

@@ -39,11 +39,12 @@ use crate::ipc::{
 };
 use crate::sys::channel::Channel;
 use crate::sys::pty::Leader;
-use crate::sys::{process, sandbox, socket};
+use crate::sys::{process, sandbox, socket, watchdog};
 use crate::wire::handshake::Handshake;
 use crate::wire::{answer, tcpmux};
 use admission::{Admission, Dice, Source};
 use connection::{Connection, Outcome, Ready};
+use door::BEHIND;
 use ends::{WatchedClient, WatchedTerminal};
 pub use live::{Pace, Scratch};
 use orders::{Hearing, ask_for_session, report_closed};
@@ -62,14 +63,35 @@ pub fn run(channel: Channel) -> io::Result<()> {
     // It wants the processor soon, not for long: a key that is typed waits for nothing else.
     process::ask_for_short_slices();
     let mut link = RelayEnd::new(channel);
-    let Incoming::Message(ToRelay::Setup(setup), _) = link.receive()? else {
+    let Incoming::Message(ToRelay::Setup(setup), descriptors) = link.receive()? else {
         return Err(io::Error::other("no set-up from the monitor"));
     };
     // Before the first byte of a stranger.
-    sandbox::enter(&setup.scratch, Uid::from_raw(setup.uid), Gid::from_raw(setup.gid))?;
+    let watched = match enter_sandbox(&setup, descriptors) {
+        Ok(watched) => watched,
+        Err(error) => {
+            // The log has to know, and only the monitor can write there.
+            let reason = format!("it cannot enter its sandbox: {error}");
+            link.send(&FromRelay::CannotStart { reason }, Vec::new())?;
+            return Err(error);
+        }
+    };
     link.send(&FromRelay::Ready, Vec::new())?;
-    Relay::new(link, setup)?.serve()
+    Relay::new(link, setup, watched)?.serve()
 }
+
+fn enter_sandbox(setup: &RelaySetup, descriptors: Vec<OwnedFd>) -> io::Result<watchdog::Watched> {
+    let Ok([root, memory]) = <[_; 2]>::try_from(descriptors) else {
+        return Err(io::Error::other("not all descriptors came from the monitor"));
+    };
+    // Inside no file can be mapped any more.
+    let watched = watchdog::Watched::new(memory)?;
+    sandbox::enter(root.as_fd(), Uid::from_raw(setup.uid), Gid::from_raw(setup.gid))?;
+    Ok(watched)
+}
+
+/// How often the monitor is told at most that there is something to do.
+const WORKING: Duration = Duration::from_secs(1);
 
 /// What a token of the event loop stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +153,10 @@ struct Relay {
     poll: Poll,
     registry: Rc<Registry>,
     link: RelayEnd,
+    /// The monitor notices by it when this loop hangs.
+    watched: watchdog::Watched,
+    /// When the monitor was told last that there is something to do.
+    said_working: Option<Instant>,
     monitor_ready: bool,
     limits: RelayLimits,
     services: Rc<Services>,
@@ -159,7 +185,7 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(link: RelayEnd, setup: RelaySetup) -> io::Result<Relay> {
+    fn new(link: RelayEnd, setup: RelaySetup, watched: watchdog::Watched) -> io::Result<Relay> {
         let poll = Poll::new()?;
         let registry = Rc::new(poll.registry().try_clone()?);
         link.set_nonblocking()?;
@@ -169,6 +195,8 @@ impl Relay {
             poll,
             registry,
             link,
+            watched,
+            said_working: None,
             monitor_ready: true,
             admission: Admission::new((&setup.limits).into()),
             limits: setup.limits,
@@ -193,11 +221,13 @@ impl Relay {
     fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
+            self.watched.end();
             match self.poll.poll(&mut events, self.patience()) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
             let now = Instant::now();
+            self.begin_turn(now)?;
             for event in &events {
                 self.note(event);
             }
@@ -220,6 +250,18 @@ impl Relay {
                 return Ok(());
             }
         }
+    }
+
+    /// The monitor is to notice if this turn does not end.
+    fn begin_turn(&mut self, now: Instant) -> io::Result<()> {
+        self.watched.begin();
+        let due = self.said_working.is_none_or(|said| now.saturating_duration_since(said) >= WORKING);
+        // A monitor that does not read hangs itself.
+        if due && !self.connections.is_empty() && self.link.waiting() == 0 {
+            self.said_working = Some(now);
+            self.link.send(&FromRelay::Working, Vec::new())?;
+        }
+        Ok(())
     }
 
     /// How long the loop may sleep.
@@ -276,8 +318,17 @@ impl Relay {
         entry.standing.begin();
         let pace = self.turns.pace(entry.standing);
         self.scratch.limit(self.turns.room(), pace);
-        let turn = entry.connection.turn(&mut self.scratch, now);
+        let mut turn = entry.connection.turn(&mut self.scratch, now);
         entry.standing.end(entry.connection.moved());
+        if let Some(size) = turn.size {
+            if self.link.waiting() < BEHIND {
+                self.link.send(&FromRelay::WindowSize { id, size }, Vec::new())?;
+            } else {
+                // The latest one is enough when the monitor reads again.
+                let again = entry.connection.put_back_size(size, now);
+                turn.wake = turn.wake.into_iter().chain([again]).min();
+            }
+        }
         match turn.outcome {
             Outcome::None => {}
             Outcome::Open(handshake) => {
@@ -307,9 +358,17 @@ impl Relay {
         Ok(())
     }
 
-    /// The connection is over: closes it and tells the monitor.
+    /// The connection is over: closes it and tells the monitor, once the monitor has answered.
     fn forget(&mut self, id: ConnectionId, cause: CloseCause) -> io::Result<()> {
-        let Some(mut entry) = self.connections.remove(&id) else { return Ok(()) };
+        let Some(entry) = self.connections.get(&id) else { return Ok(()) };
+        let answered = !entry.connection.is_opening();
+        self.remove(id, answered.then_some(cause))
+    }
+
+    /// Closes a connection. Without a cause the monitor is told later: it may have sent a terminal's leader that
+    /// is on its way to us, and must not take it for closed.
+    fn remove(&mut self, id: ConnectionId, cause: Option<CloseCause>) -> io::Result<()> {
+        let Some(entry) = self.connections.remove(&id) else { return Ok(()) };
         if let Some(time) = entry.wake {
             self.timers.remove(&(time, id));
         }
@@ -320,7 +379,16 @@ impl Relay {
             Some(source) => self.admission.leave(source, entry.starting),
             None => self.refused -= 1,
         }
-        report_closed(&mut self.link, id, &mut entry, cause)
+        let (bytes_in, bytes_out) = entry.connection.bytes();
+        let open = entry.open;
+        // First: the monitor has the session process close the terminal's leader last.
+        drop(entry);
+        match cause {
+            Some(cause) if open => {
+                self.link.send(&FromRelay::Closed { id, cause, bytes_in, bytes_out }, Vec::new())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

@@ -53,15 +53,19 @@ impl Relay {
                 return Ok(());
             }
             ToRelay::Stop => return self.stop(),
-            ToRelay::Opened(id) | ToRelay::Refused(id, _) | ToRelay::LoggedIn(id) | ToRelay::Ended(id) => id,
+            ToRelay::Opened(id)
+            | ToRelay::Refused(id, _)
+            | ToRelay::LoggedIn(id)
+            | ToRelay::Ended(id)
+            | ToRelay::Close(id, _)
+            | ToRelay::FlowControl(id, _)
+            | ToRelay::Resized(id) => id,
         };
         let is_over = matches!(message, ToRelay::Refused(..) | ToRelay::Ended(_));
-        // It may have gone while the message was on its way.
         let Some(entry) = self.connections.get_mut(&id) else {
-            if is_over && let Some((source, starting)) = self.departed.remove(&id) {
-                self.admission.leave(source, starting);
-            }
-            return Ok(());
+            // First: the monitor has the session process close the terminal's leader last.
+            drop(descriptors);
+            return self.obey_for_departed(id, matches!(message, ToRelay::Opened(_)), is_over);
         };
         entry.occupied &= !is_over;
         match message {
@@ -72,7 +76,7 @@ impl Relay {
                 let opened = WatchedTerminal::new(Leader::new(leader), &self.registry, token)
                     .and_then(|terminal| entry.connection.opened(terminal, now));
                 if opened.is_err() {
-                    return self.forget(id, CloseCause::ClientLeft);
+                    return self.remove(id, Some(CloseCause::ClientLeft));
                 }
             }
             ToRelay::Refused(_, text) => {
@@ -86,6 +90,12 @@ impl Relay {
                 return Ok(());
             }
             ToRelay::Ended(_) => entry.connection.session_ended(now),
+            ToRelay::Close(_, text) => {
+                entry.connection.abandon(&text, now);
+                report_closed(&mut self.link, id, entry, CloseCause::Abandoned)?;
+            }
+            ToRelay::Resized(_) => entry.connection.resized(),
+            ToRelay::FlowControl(_, wanted) => entry.connection.flow_control(wanted, now),
             ToRelay::Setup(_)
             | ToRelay::Inherit
             | ToRelay::Resume(_)
@@ -96,6 +106,19 @@ impl Relay {
             | ToRelay::Stop => {}
         }
         self.turns.add(id, &mut entry.standing);
+        Ok(())
+    }
+
+    /// The connection has gone while the message was on its way: its session was opened, or is over.
+    fn obey_for_departed(&mut self, id: ConnectionId, is_opened: bool, is_over: bool) -> io::Result<()> {
+        if is_opened && self.departed.contains_key(&id) {
+            let cause = CloseCause::ClientLeft;
+            let closed = FromRelay::Closed { id, cause, bytes_in: 0, bytes_out: 0 };
+            self.link.send(&closed, Vec::new())?;
+        }
+        if is_over && let Some((source, starting)) = self.departed.remove(&id) {
+            self.admission.leave(source, starting);
+        }
         Ok(())
     }
 

@@ -123,6 +123,8 @@ pub struct LiveState {
     pub bytes_in: u64,
     /// Since when nothing has moved.
     pub quiet: Duration,
+    /// Who handles ^S and ^Q is known; not yet when a relay before has died.
+    pub flow_control_known: bool,
 }
 
 /// How far the client's stream has come; the times are what is left.

@@ -16,7 +16,7 @@ use super::console::Prompts;
 use super::{Login, Names, NoSession};
 use crate::audit::event::LoginEvent;
 use crate::config::{RootLogin, Rule, RuleVerdict};
-use crate::records::{self, Sitting};
+use crate::records::{self, Who};
 use crate::sys::pam::{Failure, Item, Transaction};
 use crate::trust::files::SystemWorld;
 use crate::trust::world::reserved;
@@ -317,14 +317,8 @@ impl Login {
     fn password_failed(&self, user: Option<&User>, attempt: u32, reason: &str) {
         if let Some(user) = user {
             let host = self.host_or_address();
-            let sitting = Sitting {
-                line: &self.tty,
-                user: &user.name,
-                host: &host,
-                address: self.peer.ip(),
-                pid: std::process::id(),
-            };
-            records::failure(self.config.audit.records, &sitting);
+            let who = Who { line: &self.tty, user: &user.name, host: &host, address: self.peer.ip() };
+            records::failure(self.config.audit.records, &who);
         }
         self.report(LoginEvent::PasswordFailed {
             user: user.map(|user| user.name.clone()),

@@ -20,8 +20,9 @@ use nix::unistd::{read, write};
 use zeroize::Zeroizing;
 
 use super::line::{Line, Typed};
+use super::requests::EndRequest;
 use super::speed;
-use crate::ipc::{Incoming, SessionEndpoint, ToSession};
+use crate::ipc::SessionEndpoint;
 use crate::sys::pam::{Conversation, MAX_ANSWER};
 
 /// The most bytes of a module's message that the log is given.
@@ -58,7 +59,11 @@ impl Over {
 #[derive(Debug)]
 pub(super) struct Console {
     tty: OwnedFd,
-    monitor: Rc<RefCell<SessionEndpoint>>,
+    /// The leader, so that no other process is the last to close it.
+    pub(super) leaders: RefCell<Vec<OwnedFd>>,
+    pub(super) monitor: Rc<RefCell<SessionEndpoint>>,
+    /// What the monitor has asked for.
+    end: Cell<EndRequest>,
     deadline: Instant,
     over: Cell<Option<Over>>,
     /// What a module told the user last.
@@ -70,12 +75,23 @@ impl Console {
     /// Takes the terminal over.
     pub(super) fn new(
         tty: OwnedFd,
+        leader: OwnedFd,
         monitor: Rc<RefCell<SessionEndpoint>>,
         deadline: Instant,
     ) -> io::Result<Console> {
         let original = tcgetattr(&tty)?;
         let (over, told) = (Cell::new(None), RefCell::default());
-        Ok(Console { tty, monitor, deadline, over, told, original })
+        let (leaders, end) = (RefCell::new(vec![leader]), Cell::new(EndRequest::None));
+        Ok(Console { tty, leaders, monitor, end, deadline, over, told, original })
+    }
+
+    /// The end that the monitor has asked for so far.
+    pub(super) fn end_requested(&self) -> EndRequest {
+        self.end.get()
+    }
+
+    pub(super) fn request_end(&self, end: EndRequest) {
+        self.end.set(self.end.get().max(end));
     }
 
     /// The follower's descriptor.
@@ -176,7 +192,9 @@ impl Console {
                 Err(_) => return Err(Over::Gone),
             }
             let [tty, from_monitor] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-            if !from_monitor.is_empty() || tty.contains(PollFlags::POLLHUP) {
+            drop(monitor);
+            let end = if from_monitor.is_empty() { EndRequest::None } else { self.serve_monitor() };
+            if end != EndRequest::None || tty.contains(PollFlags::POLLHUP) {
                 return Err(Over::Gone);
             }
             if tty.contains(PollFlags::POLLIN) {
@@ -213,14 +231,6 @@ impl Console {
         }
         tcsetattr(&self.tty, SetArg::TCSANOW, &modes)?;
         Ok(())
-    }
-
-    /// Whether the monitor wants the session to end (or is gone).
-    pub(super) fn hang_up_came(&self) -> bool {
-        matches!(
-            self.monitor.borrow_mut().receive(),
-            Ok(Incoming::Message(ToSession::HangUp, _) | Incoming::Closed) | Err(_)
-        )
     }
 }
 

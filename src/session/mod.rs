@@ -10,6 +10,7 @@ mod authenticate;
 mod console;
 mod environment;
 mod line;
+mod requests;
 mod shell;
 mod speed;
 
@@ -17,6 +18,8 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -26,11 +29,11 @@ use nix::unistd::setsid;
 use crate::audit::event::LoginEvent;
 use crate::config::Config;
 use crate::ipc::{FromSession, Incoming, SessionEndpoint, SessionStart, Shared, ToSession};
-use crate::records::journal::Journal;
+use crate::records::registry::SessionRegistry;
+use crate::records::{Pending, worker};
 use crate::sys::channel::Channel;
-use crate::sys::module_log;
-use crate::sys::process::{self, DescriptorLimit};
-use crate::sys::resolve;
+use crate::sys::process::{self, DescriptorLimit, Process};
+use crate::sys::{memory_file, module_log, resolve};
 use crate::wire::answer;
 use crate::wire::handshake::{Handshake, Name, TerminalType};
 use console::{Console, Over};
@@ -82,12 +85,21 @@ pub fn run(channel: Channel) -> io::Result<()> {
         Incoming::Message(ToSession::Start(start), descriptors) => {
             Login::begin(endpoint, start, descriptors)?
         }
-        Incoming::Message(ToSession::CloseRecords(left), _) => {
-            left.close();
+        Incoming::Message(ToSession::WriteRecords, descriptors) => {
+            return write_records(endpoint, descriptors);
+        }
+        Incoming::Message(ToSession::CloseDescriptors, descriptors) => {
+            return close_last(endpoint, descriptors);
+        }
+        Incoming::Message(ToSession::EndFamily(id), descriptors) => {
+            for process in descriptors {
+                Process::inherited(id, process).kill_with_descendants();
+            }
             return Ok(());
         }
-        Incoming::Message(ToSession::CloseStale, descriptors) => {
-            return close_stale(endpoint, descriptors);
+        Incoming::Message(ToSession::RemoveFiles(files), _) => {
+            remove_files(&files);
+            return Ok(());
         }
         Incoming::Message(..) | Incoming::Nothing | Incoming::Closed => {
             return Err(io::Error::other("no start from the monitor"));
@@ -108,16 +120,50 @@ pub fn run(channel: Channel) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes the records that an earlier daemon and all its processes left open.
-fn close_stale(mut monitor: SessionEndpoint, descriptors: Vec<OwnedFd>) -> io::Result<()> {
-    let Ok([shared]) = <[_; 1]>::try_from(descriptors) else {
-        return Err(io::Error::other("no settings from the monitor"));
-    };
-    let Shared { config, .. } = Shared::load(shared)?;
-    match Journal::of(&config).close_stale()? {
-        0 => Ok(()),
-        count => monitor.send(&FromSession::StaleClosed(count), Vec::new()),
+/// Closes descriptors whose close may wait for somebody else, after the monitor has closed its own.
+fn close_last(mut monitor: SessionEndpoint, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    while !matches!(monitor.receive()?, Incoming::Closed) {}
+    drop(descriptors);
+    Ok(())
+}
+
+/// Removes files that are still what they were; the directory they are in may make this wait.
+fn remove_files(files: &[(PathBuf, Option<(u64, u64)>)]) {
+    for (path, identity) in files {
+        let found = path.symlink_metadata().map(|data| (data.dev(), data.ino()));
+        if found.is_ok_and(|found| identity.is_none_or(|identity| identity == found)) {
+            let _ = std::fs::remove_file(path);
+        }
     }
+}
+
+/// Is the records worker.
+fn write_records(mut monitor: SessionEndpoint, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    process::set_name(c"rlogind-records");
+    let task = |descriptors: Vec<OwnedFd>| {
+        let Ok([shared, task]) = <[_; 2]>::try_from(descriptors) else {
+            return Err(io::Error::other("no settings from the monitor"));
+        };
+        let task: worker::Task = postcard::from_bytes(&memory_file::read(task)?).map_err(io::Error::other)?;
+        Ok((shared, task))
+    };
+    let (shared, first) = task(descriptors)?;
+    let Shared { config, .. } = Shared::load(shared)?;
+    monitor.set_nonblocking()?;
+    let more = || match monitor.receive() {
+        Ok(Incoming::Message(ToSession::WriteRecords, descriptors)) => Some(task(descriptors).ok()?.1),
+        Ok(Incoming::Message(..) | Incoming::Nothing | Incoming::Closed) | Err(_) => None,
+    };
+    let outcome = worker::run(&SessionRegistry::of(&config), config.audit.records, first, more);
+    let report = match &outcome {
+        Ok(worker::Done::Written(0)) => return Ok(()),
+        Ok(worker::Done::Written(count)) => FromSession::StaleClosed(*count),
+        Ok(worker::Done::Busy) => FromSession::RecordsBusy,
+        Err(error) => FromSession::RecordsFailed(error.to_string()),
+    };
+    // The daemon may have ended meanwhile, and others wait for nothing but our end.
+    let _ = monitor.send(&report, Vec::new());
+    outcome.map(|_| ())
 }
 
 impl Login {
@@ -126,7 +172,7 @@ impl Login {
         start: SessionStart,
         descriptors: Vec<OwnedFd>,
     ) -> io::Result<(Login, Names)> {
-        let Ok([tty, shared]) = <[_; 2]>::try_from(descriptors) else {
+        let Ok([tty, shared, leader]) = <[_; 3]>::try_from(descriptors) else {
             return Err(io::Error::other("no terminal from the monitor"));
         };
         let Shared { config, source } = Shared::load(shared)?;
@@ -142,7 +188,7 @@ impl Login {
         let _ = module_log::redirect(endpoint.as_fd(), FromSession::module_line);
         let monitor = Rc::new(RefCell::new(endpoint));
         let deadline = Instant::now() + config.limits.login;
-        let console = Rc::new(Console::new(tty, Rc::clone(&monitor), deadline)?);
+        let console = Rc::new(Console::new(tty, leader, Rc::clone(&monitor), deadline)?);
         let host = resolve::confirmed_name(peer.ip()).ok();
         let login = Login { config, source, peer, tty: tty_name, terminal, speed, host, console, monitor };
         Ok((login, Names { client_user, server_user }))
@@ -156,6 +202,13 @@ impl Login {
     fn report(&self, event: LoginEvent) {
         // Without a monitor nobody is left to tell, and the session ends anyway.
         let _ = self.send(&FromSession::Event(event));
+    }
+
+    /// What could not be written to the login records in time is the records worker's.
+    fn report_records(&self, pending: Option<Pending>) {
+        if let Some(pending) = pending {
+            let _ = self.send(&FromSession::RecordsPending(pending));
+        }
     }
 
     fn send(&self, message: &FromSession) -> io::Result<()> {

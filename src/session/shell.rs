@@ -18,11 +18,11 @@ use nix::unistd::{Gid, Uid, User, fchown, getegid, getgrouplist, getgroups, init
 
 use super::authenticate::Authenticated;
 use super::console::Prompts;
+use super::requests::EndRequest;
 use super::{Login, NoSession, environment};
 use crate::audit::event::{LoginEvent, SessionEnd};
 use crate::ipc::FromSession;
-use crate::records::journal::Journal;
-use crate::records::{self, Sitting};
+use crate::records::{self, SessionRecords, Who};
 use crate::sys::identity::as_user;
 use crate::sys::memory;
 use crate::sys::pam::Transaction;
@@ -40,6 +40,7 @@ pub(super) struct Session {
     pam: Transaction<Prompts>,
     shell: Process,
     signals: SignalFd,
+    records: SessionRecords,
 }
 
 /// Opens the session and starts the shell.
@@ -65,14 +66,18 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     // Before the records: a home that does not answer may cost this process its life, and
     // what it has written down by then nobody would undo.
     let home = home_or_root(login, &user);
-    // Best effort: it counts when everything of ours was killed at once.
-    let _ = Journal::of(&login.config).enter(&login.tty);
+    let host = login.host_or_address();
+    let who = Who { line: &login.tty, user: &user.name, host: &host, address: login.peer.ip() };
+    let mut records = SessionRecords::new(&login.config, &who, before);
     // Before the shell: its start files may ask who is logged in.
-    records::login(login.config.audit.records, &sitting(login, &user, &login.host_or_address()), before);
+    login.report_records(records.login());
+    if let Some(trouble) = records.take_trouble() {
+        let _ = login.send(&FromSession::RegistryFailed(trouble));
+    }
     let shell = match start_shell(login, &user, &home, &pam) {
         Ok(shell) => shell,
         Err(error) => {
-            close(login, &user, &mut pam);
+            close(login, &user, &mut pam, &mut records);
             return Err(error);
         }
     };
@@ -82,11 +87,7 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
         host: login.host.clone(),
         pid: shell.id(),
     });
-    Ok(Session { user, pam, shell, signals })
-}
-
-fn sitting<'a>(login: &'a Login, user: &'a User, host: &'a str) -> Sitting<'a> {
-    Sitting { line: &login.tty, user: &user.name, host, address: login.peer.ip(), pid: std::process::id() }
+    Ok(Session { user, pam, shell, signals, records })
 }
 
 fn start_shell(
@@ -107,6 +108,8 @@ fn start_shell(
     );
     let mut name = OsString::from("-");
     name.push(program.file_name().unwrap_or(program.as_os_str()));
+    // A size that has come by now is there when the shell starts.
+    login.console.serve_monitor();
     let started = login.console.hand_over(login.speed).and_then(|()| {
         shell::start(Shell {
             program: &program,
@@ -170,16 +173,13 @@ fn take_terminal(tty: BorrowedFd) {
 }
 
 /// Undoes what [`open`] did.
-fn close(login: &Login, user: &User, pam: &mut Transaction<Prompts>) {
+fn close(login: &Login, user: &User, pam: &mut Transaction<Prompts>, records: &mut SessionRecords) {
     take_terminal(login.console.tty());
-    let before = records::now();
     if let Err(failure) = pam.close() {
         let text = format!("closing the PAM session: {failure}");
         login.report(LoginEvent::Trouble { user: user.name.clone(), text });
     }
-    let host = login.host_or_address();
-    records::logout(login.config.audit.records, &sitting(login, user, &host), before);
-    Journal::of(&login.config).leave(&login.tty);
+    login.report_records(records.logout());
 }
 
 impl Session {
@@ -189,11 +189,12 @@ impl Session {
         let end = self.wait(login);
         // The user need not wait for modules that take their time to close.
         let _ = login.send(&FromSession::Finished(end));
-        close(login, &self.user, &mut self.pam);
+        close(login, &self.user, &mut self.pam, &mut self.records);
+        login.console.await_release();
     }
 
     fn wait(&self, login: &Login) -> SessionEnd {
-        let mut latest: Option<Instant> = None;
+        let (mut latest, mut hung_up) = (None, false);
         loop {
             match self.shell.try_wait() {
                 Ok(Some(End::Exited(status))) => return SessionEnd::Exited(status),
@@ -201,41 +202,51 @@ impl Session {
                 Ok(None) => {}
                 Ok(Some(End::Unknown)) | Err(_) => return SessionEnd::Lost,
             }
-            if latest.is_some_and(|time| time <= Instant::now()) {
+            if latest.is_some_and(|time: Instant| time <= Instant::now()) {
                 return SessionEnd::LeftRunning;
             }
-            if self.told_to_end(login, latest) && latest.is_none() {
+            let end = login.console.end_requested();
+            if end != EndRequest::None && latest.is_none() {
                 self.shell.hang_up();
                 latest = Some(Instant::now() + HANG_UP_PATIENCE);
             }
+            if end == EndRequest::Release && !std::mem::replace(&mut hung_up, true) {
+                login.console.hang_up_terminal();
+            }
+            self.await_request(login, latest);
         }
     }
 
-    /// Waits for something to happen. Returns whether the session has to end.
-    fn told_to_end(&self, login: &Login, latest: Option<Instant>) -> bool {
+    /// Waits for the shell's end, for what the monitor asks, and for a signal, until `latest` at most.
+    fn await_request(&self, login: &Login, latest: Option<Instant>) {
+        let console = &login.console;
         let monitor = login.monitor.borrow();
         let mut fds = vec![PollFd::new(self.shell.as_fd(), PollFlags::POLLIN)];
-        let timeout = match latest {
-            // Told already: only the shell's end is of interest.
-            Some(time) => {
-                let left = time.saturating_duration_since(Instant::now()).as_millis() + 1;
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-            }
-            None => {
-                fds.push(PollFd::new(monitor.as_fd(), PollFlags::POLLIN));
-                fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
-                PollTimeout::NONE
-            }
-        };
+        // A monitor that is gone has nothing to say any more, and would end the waiting at once.
+        if console.end_requested() < EndRequest::Release {
+            fds.push(PollFd::new(monitor.as_fd(), PollFlags::POLLIN));
+        }
+        if latest.is_none() {
+            fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
+        }
+        let timeout = latest.map_or(PollTimeout::NONE, |time| {
+            let left = time.saturating_duration_since(Instant::now()).as_millis() + 1;
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
         match poll(&mut fds, timeout) {
             Ok(_) => {}
-            Err(Errno::EINTR) => return false,
-            Err(_) => return true,
+            Err(Errno::EINTR) => return,
+            Err(_) => return console.request_end(EndRequest::HangUp),
         }
         let happened =
-            |fd: Option<&PollFd>| fd.and_then(PollFd::revents).is_some_and(|events| !events.is_empty());
-        let (from_monitor, signal) = (happened(fds.get(1)), happened(fds.get(2)));
+            |index: usize| fds.get(index).and_then(PollFd::revents).is_some_and(|events| !events.is_empty());
+        let (from_monitor, signal) = (happened(1), happened(2));
         drop(monitor);
-        signal || (from_monitor && login.console.hang_up_came())
+        if signal {
+            console.request_end(EndRequest::HangUp);
+        }
+        if from_monitor && console.end_requested() < EndRequest::Release {
+            console.serve_monitor();
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! of what the start of a process costs. Here the child shares the table until
 //! close_range(2) gives it one of its own that has only its lowest part.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -27,15 +27,17 @@ pub struct Launcher {
     null: OwnedFd,
     /// What the child's standard input is copied from; the null device meanwhile.
     input: OwnedFd,
+    /// What the child executes; the null device meanwhile.
+    image: OwnedFd,
     /// A child can get a table of its own; false once one could not.
     shares_table: bool,
 }
 
 /// What the child has to do, as it may call nothing that takes a lock or memory.
 struct Order {
-    image: *const c_char,
-    arguments: *const *const c_char,
-    environment: *const *const c_char,
+    image: RawFd,
+    arguments: *const *mut c_char,
+    environment: *const *mut c_char,
     input: RawFd,
     null: RawFd,
     signals: SigSet,
@@ -54,11 +56,11 @@ impl Launcher {
     /// There is no null device, or out of descriptors.
     pub fn new() -> io::Result<Launcher> {
         let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
-        let input = null.try_clone()?;
-        Ok(Launcher { null, input, shares_table: true })
+        let (input, image) = (null.try_clone()?, null.try_clone()?);
+        Ok(Launcher { null, input, image, shares_table: true })
     }
 
-    /// Executes an image in a process of its own, in the root directory and with this
+    /// Executes an image, an open file, in a process of its own, in the root directory and with this
     /// standard input, the null device as standard output, our standard error, our blocked
     /// signals, and nothing else of ours.
     ///
@@ -66,18 +68,23 @@ impl Launcher {
     /// Out of processes, descriptors or memory, or those of execve(2).
     pub fn start(
         &mut self,
-        image: &CStr,
+        image: BorrowedFd,
         arguments: &[CString],
         environment: &[CString],
         input: BorrowedFd,
     ) -> io::Result<(Pid, OwnedFd)> {
-        let pointers = |words: &[CString]| -> Vec<*const c_char> {
-            words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect()
+        // Nothing writes there: that is how the C library declares it.
+        let pointers = |words: &[CString]| -> Vec<*mut c_char> {
+            words.iter().map(|word| word.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
         };
         let (arguments, environment) = (pointers(arguments), pointers(environment));
-        replace(&mut self.input, input)?;
+        let placed = replace(&mut self.input, input).and_then(|()| replace(&mut self.image, image));
+        if let Err(error) = placed {
+            let _ = self.clear();
+            return Err(error);
+        }
         let mut order = Order {
-            image: image.as_ptr(),
+            image: self.image.as_raw_fd(),
             arguments: arguments.as_ptr(),
             environment: environment.as_ptr(),
             input: self.input.as_raw_fd(),
@@ -95,13 +102,22 @@ impl Launcher {
             started = run(&mut order);
         }
         // Or the other end would not see this one close.
-        match (started, replace(&mut self.input, self.null.as_fd())) {
-            (Ok(process), Err(error)) => {
-                end(process.0);
+        match (started, self.clear()) {
+            (Ok((pid, _)), Err(error)) => {
+                // It may be anything by now, and is not waited for.
+                let _ = kill(pid, Signal::SIGKILL);
                 Err(error)
             }
             (started, _) => started,
         }
+    }
+}
+
+impl Launcher {
+    /// Lets go of what the last child was given.
+    fn clear(&mut self) -> io::Result<()> {
+        let input = replace(&mut self.input, self.null.as_fd());
+        replace(&mut self.image, self.null.as_fd()).and(input)
     }
 }
 
@@ -156,6 +172,7 @@ fn run(order: &mut Order) -> io::Result<(Pid, OwnedFd)> {
 
 /// Ends a child of ours, if it has not ended yet, and takes it out of the process table.
 fn end(pid: Pid) {
+    // It has not executed anything, so nothing can keep it.
     let _ = kill(pid, Signal::SIGKILL);
     while waitpid(pid, None) == Err(Errno::EINTR) {}
 }
@@ -172,7 +189,7 @@ extern "C" fn child(order: *mut c_void) -> c_int {
 
 /// Returns when something fails, for which errno stands.
 fn prepare_and_execute(order: &mut Order) {
-    let first = order.input.max(order.null) + 1;
+    let first = order.input.max(order.null).max(order.image) + 1;
     let (last, unshare) = (libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE);
     // SAFETY: system calls with integers, and with strings and arrays that are alive as said
     // in `run`. The descriptors are changed only in a table of this process's own.
@@ -183,11 +200,15 @@ fn prepare_and_execute(order: &mut Order) {
             || libc::dup2(order.input, libc::STDIN_FILENO) < 0
             || libc::dup2(order.null, libc::STDOUT_FILENO) < 0
             || libc::chdir(c"/".as_ptr()) < 0
+            // A script's interpreter opens it by this descriptor.
+            || libc::fcntl(order.image, libc::F_SETFD, 0) < 0
             || libc::sigprocmask(libc::SIG_SETMASK, order.signals.as_ref(), ptr::null_mut()) < 0
         {
             return;
         }
-        libc::execve(order.image, order.arguments, order.environment);
+        // By its descriptor: a path through /proc would be looked up in a directory that everybody can list, and
+        // who does can make that wait, and with it the parent.
+        libc::execveat(order.image, c"".as_ptr(), order.arguments, order.environment, libc::AT_EMPTY_PATH);
     }
 }
 
@@ -198,6 +219,7 @@ fn errno() -> c_int {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
@@ -214,7 +236,9 @@ mod tests {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let script = format!("read line; {script}");
         let arguments = words(&["shell", "-c", &script]);
-        let (pid, _) = launcher.start(c"/bin/sh", &arguments, &words(&["A=b"]), theirs.as_fd()).unwrap();
+        let shell = File::open("/bin/sh").unwrap();
+        let started = launcher.start(shell.as_fd(), &arguments, &words(&["A=b"]), theirs.as_fd());
+        let (pid, _) = started.unwrap();
         drop(theirs);
         let _ = ours.write_all(b"question\n");
         let mut told = String::new();
@@ -255,9 +279,10 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_not_there_is_an_error_and_leaves_no_process() {
+    fn what_is_no_image_is_an_error_and_leaves_no_process() {
         let (_ours, theirs) = UnixStream::pair().unwrap();
-        let error = Launcher::new().unwrap().start(c"/nowhere", &[], &[], theirs.as_fd()).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+        let image = File::open("/dev/null").unwrap();
+        let error = Launcher::new().unwrap().start(image.as_fd(), &[], &[], theirs.as_fd()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
     }
 }

@@ -6,13 +6,16 @@
 
 pub mod activation;
 pub mod channel;
+pub mod fork;
 pub mod identity;
 pub mod launch;
+pub mod liveness;
 pub mod local;
 pub mod memory;
 pub mod memory_file;
 pub mod module_log;
 pub mod netgroup;
+pub mod notify;
 pub mod pam;
 pub mod process;
 pub mod pty;
@@ -21,4 +24,4 @@ pub mod resolve;
 pub mod sandbox;
 pub mod shell;
 pub mod socket;
-pub mod stale_records;
+pub mod watchdog;

@@ -12,16 +12,16 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{AtFlags, FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, execve};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, execveat};
 
 use super::channel::Channel;
 pub use child::Process;
@@ -142,6 +142,44 @@ pub fn inherited_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Closes a descriptor in the copy of a process that never owns it.
+pub fn close_number(number: RawFd) {
+    // SAFETY: only for a copy made by fork(2) that leaves its parent's objects alone and ends without dropping
+    // them: nothing there closes the descriptor a second time.
+    unsafe { libc::close(number) };
+}
+
+/// Closes all descriptors but these, if the kernel can (5.9).
+pub fn close_all_but(numbers: &[RawFd]) {
+    let mut kept: Vec<u32> = numbers.iter().map(|number| number.unsigned_abs()).collect();
+    kept.sort_unstable();
+    let mut first = 0;
+    for number in kept {
+        close_range(first, number.saturating_sub(1));
+        first = number.saturating_add(1);
+    }
+    close_range(first, libc::c_uint::MAX);
+}
+
+fn close_range(first: u32, last: u32) {
+    if first <= last {
+        // SAFETY: three integers; only for a process that has nothing of the kind among them or ends, as its callers say.
+        // Kernels before 5.9 refuse; then what is close-on-exec is all that is closed.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    }
+}
+
+/// A second descriptor of one that this process had before it executed this image; the first one stays as it is.
+///
+/// # Errors
+/// When there is none by that number.
+pub fn duplicate_number(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl makes a new descriptor of one that is open; a number that is not open is an error.
+    let copy = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// An executable that was found once: whatever becomes of its file's name, this one is meant.
 #[derive(Debug)]
 pub struct Image(OwnedFd);
@@ -156,9 +194,32 @@ impl Image {
         Ok(Image(file.into()))
     }
 
-    /// A path to it for this process and a child of it.
-    fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    /// The one that this process runs, even when the file has been replaced since.
+    ///
+    /// # Errors
+    /// There is no /proc.
+    pub fn own() -> io::Result<Image> {
+        Image::find(Path::new("/proc/self/exe"))
+    }
+
+    /// One that this process was left by the image before.
+    #[must_use]
+    pub fn inherited(file: OwnedFd) -> Image {
+        Image(file)
+    }
+
+    /// A second descriptor for it.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> io::Result<Image> {
+        Ok(Image(self.0.try_clone()?))
+    }
+}
+
+impl AsFd for Image {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -168,13 +229,12 @@ impl Image {
 /// Signals stay blocked: one that comes meanwhile waits for the new image.
 #[must_use]
 pub fn execute(
-    image: &Image,
+    image: BorrowedFd,
     arguments: &[OsString],
     without: &[&str],
     with: &[(&str, String)],
 ) -> io::Error {
     let run = || -> io::Result<()> {
-        let image = CString::new(image.path().as_os_str().as_bytes())?;
         let arguments = std::iter::once(OsStr::new("rlogind")).chain(arguments.iter().map(AsRef::as_ref));
         let arguments: Result<Vec<_>, _> = arguments.map(|word| CString::new(word.as_bytes())).collect();
         let is_set = |name: &str| without.contains(&name) || with.iter().any(|(set, _)| *set == name);
@@ -183,7 +243,7 @@ pub fn execute(
         let environment: Result<Vec<_>, _> = all
             .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()))
             .collect();
-        execve(&image, &arguments?, &environment?)?;
+        execveat(image, c"", &arguments?, &environment?, AtFlags::AT_EMPTY_PATH)?;
         Ok(())
     };
     run().err().unwrap_or_else(|| io::ErrorKind::Other.into())
@@ -195,12 +255,8 @@ pub fn execute(
 /// Only for the first moments of a process: nothing else may own a descriptor yet.
 pub fn close_inherited(channel: &Channel) {
     let kept = channel.as_raw_fd().unsigned_abs();
-    let ranges = [(3, kept.saturating_sub(1)), (kept.saturating_add(1), libc::c_uint::MAX)];
-    for (first, last) in ranges.into_iter().filter(|(first, last)| first <= last) {
-        // SAFETY: three integers. Nothing of ours is among the descriptors, as said above.
-        // Kernels before 5.9 refuse; then what is close-on-exec is all that is closed.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    }
+    close_range(3, kept.saturating_sub(1));
+    close_range(kept.saturating_add(1), libc::c_uint::MAX);
 }
 
 /// Makes the null device standard input.

@@ -71,14 +71,51 @@ fn open_peer(leader: BorrowedFd, flags: libc::c_int) -> io::Result<OwnedFd> {
 }
 
 /// Tells the terminal its size; the kernel sends SIGWINCH to the foreground job
-/// when it changed.
+/// when it changed. Waits for a lock that the terminal's user can hold.
 ///
 /// # Errors
 /// Those of ioctl(2).
-pub fn resize(leader: BorrowedFd, size: &libc::winsize) -> io::Result<()> {
+pub fn resize(follower: BorrowedFd, size: &libc::winsize) -> io::Result<()> {
     // SAFETY: TIOCSWINSZ reads one winsize.
-    Errno::result(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(size)) })?;
+    Errno::result(unsafe { libc::ioctl(follower.as_raw_fd(), libc::TIOCSWINSZ, std::ptr::from_ref(size)) })?;
     Ok(())
+}
+
+/// Hangs the terminal up as the close of its last leader does. Waits for whoever reads or writes the terminal
+/// just now, who can make that last.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN.
+pub fn hang_up(follower: BorrowedFd) -> io::Result<()> {
+    // SAFETY: TIOCVHANGUP takes no argument.
+    Errno::result(unsafe { libc::ioctl(follower.as_raw_fd(), libc::TIOCVHANGUP) })?;
+    Ok(())
+}
+
+/// Keeps everybody from opening the follower from now on, as before unlockpt(3). It waits for nobody.
+///
+/// # Errors
+/// Those of ioctl(2).
+pub fn lock(leader: BorrowedFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: TIOCSPTLCK reads one c_int.
+    Errno::result(unsafe { libc::ioctl(leader.as_raw_fd(), libc::TIOCSPTLCK, &raw const on) })?;
+    Ok(())
+}
+
+/// Whether the terminal itself handles ^S and ^Q, by the rule of the kernel's packet mode: flow control is on,
+/// with these two characters.
+#[must_use]
+pub fn handles_flow_control(follower: BorrowedFd) -> bool {
+    const STOP: u8 = 0x13;
+    const START: u8 = 0x11;
+    // A terminal that has hung up handles nothing.
+    tcgetattr(follower).is_ok_and(|modes| {
+        let characters = &modes.control_chars;
+        modes.input_flags.contains(InputFlags::IXON)
+            && characters[SpecialCharacterIndices::VSTOP as usize] == STOP
+            && characters[SpecialCharacterIndices::VSTART as usize] == START
+    })
 }
 
 /// The terminal threw away output it had not delivered yet (ioctl_tty(2), as the
@@ -128,21 +165,6 @@ impl Leader {
             length if status[0] == 0 => Ok(Packet::Data(length - 1)),
             _ => Ok(Packet::Status(status[0])),
         }
-    }
-
-    /// Whether the terminal itself handles ^S and ^Q, by the rule of the kernel's packet
-    /// mode: flow control is on, with these two characters.
-    #[must_use]
-    pub fn handles_flow_control(&self) -> bool {
-        const STOP: u8 = 0x13;
-        const START: u8 = 0x11;
-        // A terminal that has hung up handles nothing.
-        tcgetattr(&self.0).is_ok_and(|modes| {
-            let characters = &modes.control_chars;
-            modes.input_flags.contains(InputFlags::IXON)
-                && characters[SpecialCharacterIndices::VSTOP as usize] == STOP
-                && characters[SpecialCharacterIndices::VSTART as usize] == START
-        })
     }
 
     /// Writes as much as the terminal takes.

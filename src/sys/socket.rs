@@ -214,6 +214,13 @@ pub fn prepare(socket: BorrowedFd, keepalive: bool, unacknowledged: Duration) ->
     Ok(())
 }
 
+/// Has a close return at once, whatever a listener or a superserver had set (`SO_LINGER`, socket(7)).
+pub fn clear_linger(socket: BorrowedFd) {
+    let off = libc::linger { l_onoff: 0, l_linger: 0 };
+    // A socket that does not know it does not linger either.
+    let _ = setsockopt(&socket, sockopt::Linger, &off);
+}
+
 /// Sends one byte as urgent data (TCP's urgent pointer, RFC 1282).
 ///
 /// # Errors

@@ -145,14 +145,20 @@ impl Pacer {
     }
 
     /// For a session that is taken over at `now` from somebody who can say nothing any more. The client is asked for
-    /// its window size again, and told about flow control whatever it may know.
-    pub fn recovered(wanted: FlowControl, now: Instant) -> Self {
-        let told = match wanted {
+    /// its window size again; [`Pacer::insist_on_flow_control`] follows when it is known.
+    pub fn recovered(now: Instant) -> Self {
+        // An urgent byte may have been sent a moment ago.
+        Self { last: Some(now), ..Pacer::new(now) }
+    }
+
+    /// The terminal handles ^S and ^Q so, and what the client was told of it is not known: it is told, whatever it
+    /// may know.
+    pub fn insist_on_flow_control(&mut self, wanted: FlowControl, now: Instant) {
+        self.told = match wanted {
             FlowControl::Client => FlowControl::Program,
             FlowControl::Program => FlowControl::Client,
         };
-        // An urgent byte may have been sent a moment ago.
-        Self { request: Request::Due(now), last: Some(now), flush: None, change: Some(now), wanted, told }
+        self.flow_control(wanted, now);
     }
 
     /// This pacer as plain data.
@@ -516,7 +522,8 @@ mod tests {
     fn a_pacer_that_knows_nothing_asks_for_the_size_and_tells_of_flow_control() {
         for (wanted, byte) in [(FlowControl::Client, COOKED), (FlowControl::Program, RAW)] {
             let now = Instant::now();
-            let mut pacer = Pacer::recovered(wanted, now);
+            let mut pacer = Pacer::recovered(now);
+            pacer.insist_on_flow_control(wanted, now);
             assert_eq!(pacer.next(now, queue(0)), Next::At(now + WINDOW_DELAY));
             assert_eq!(pacer.next(now + ms(30), queue(0)), Next::Send(WINDOW));
             pacer.sent(WINDOW, now + ms(30));

@@ -26,7 +26,7 @@ const MESSAGE: usize = 12;
 const BORDER: [usize; MAGIC.len()] = [0, 0, 1, 0];
 
 /// A terminal window's size, as in `struct winsize` of tty_ioctl(4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSize {
     /// Height in character cells.
     pub rows: u16,

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,7 @@ use crate::world::{World, eventually, world};
 const COPY: &str = "/tmp/rlogind";
 
 /// Lets the test's many addresses in without a password.
-const TRUSTING: &str = "[limits]\nper_source = 1000\n[[trust.rule]]\nfrom = [\"127.0.1.0/24\"]\nremote_users = [\"alice\"]\nusers = [\"alice\"]\nverdict = \"trust\"\n";
+pub(crate) const TRUSTING: &str = "[limits]\nper_source = 1000\n[[trust.rule]]\nfrom = [\"127.0.1.0/24\"]\nremote_users = [\"alice\"]\nusers = [\"alice\"]\nverdict = \"trust\"\n";
 
 fn kill_now(process: &Process) {
     kill(Pid::from_raw(i32::try_from(process.pid).unwrap()), Signal::SIGKILL).unwrap();
@@ -42,7 +44,7 @@ pub(crate) fn replace_copy(content: &[u8], mode: u32) {
 }
 
 /// Has the executable on disk take over, and waits until it has.
-fn upgrade(world: &World, daemon: &Daemon) {
+pub(crate) fn upgrade(world: &World, daemon: &Daemon) {
     let before = world.audit.of("upgraded").len();
     let relay = daemon.relay();
     daemon.signal(Signal::SIGUSR2);
@@ -339,13 +341,13 @@ fn a_reload_opens_and_closes_doors_and_a_bad_one_changes_nothing() {
 
 /// What one session's stream has come to.
 #[derive(Debug, Default)]
-struct Stream {
-    sent: u64,
+pub(crate) struct Stream {
+    pub(crate) sent: u64,
     /// The number behind the last one that came back.
     next: u64,
-    missing: u64,
+    pub(crate) missing: u64,
     /// Pieces that are no whole record: what a crash has cut.
-    broken: u64,
+    pub(crate) broken: u64,
     parsed: usize,
 }
 
@@ -382,16 +384,17 @@ fn check(number: u64) -> u32 {
 
 /// Streams records through a program that gives them back until told to stop, and some more: they come back only
 /// if the session is alive.
-fn stream_until(stop: &std::sync::atomic::AtomicBool, number: usize) -> Stream {
+fn stream_until(stop: &AtomicBool, running: &AtomicUsize, number: usize) -> Stream {
     let mut peer = Peer::connect_from([127, 0, 1, u8::try_from(number % 250 + 1).unwrap()].into());
     peer.send(handshake("alice", "alice", "vt100/38400"));
     peer.expect(PROMPT);
     peer.send("stty raw -echo; echo G\"\"O; exec cat\r");
     peer.expect("GO\n");
+    running.fetch_add(1, Ordering::Relaxed);
     let mut stream = Stream { parsed: peer.data.len() - peer.rest().len(), ..Stream::default() };
     let mut last = 40;
     while last > 0 {
-        if stop.load(std::sync::atomic::Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
             last -= 1;
         }
         let batch: String = (0..32).map(|ahead| Stream::record(stream.sent + ahead)).collect();
@@ -411,30 +414,30 @@ fn stream_until(stop: &std::sync::atomic::AtomicBool, number: usize) -> Stream {
 }
 
 /// Runs so many streams while `disturb` goes on; returns what they came to.
-fn streams(count: usize, disturb: impl FnOnce()) -> Vec<Stream> {
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+pub(crate) fn streams(count: usize, disturb: impl FnOnce()) -> Vec<Stream> {
+    let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..count)
         .map(|number| {
-            let stop = std::sync::Arc::clone(&stop);
-            thread::spawn(move || stream_until(&stop, number))
+            let (stop, running) = (Arc::clone(&stop), Arc::clone(&running));
+            thread::spawn(move || stream_until(&stop, &running, number))
         })
         .collect();
     eventually("every stream runs", Duration::from_secs(60), || {
-        (crate::terminal::terminals() >= count).then_some(())
+        (running.load(Ordering::Relaxed) == count).then_some(())
     });
     disturb();
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     clients.into_iter().map(|client| client.join().unwrap()).collect()
 }
 
 /// A number from the environment, for a longer run than that of the ordinary suite.
-fn number(name: &str, ordinary: usize) -> usize {
+pub(crate) fn number(name: &str, ordinary: usize) -> usize {
     std::env::var(name).ok().map_or(ordinary, |text| text.parse().unwrap())
 }
 
 /// What a relay holds of one session at most: a queue each way, what one turn may add to it, and the
 /// beginning of a window message.
-const HELD: usize = 2 * (64 + 4) * 1024 + 11;
+pub(crate) const HELD: usize = 2 * (64 + 4) * 1024 + 11;
 
 #[test]
 fn crash_after_crash_loses_no_session_and_no_more_than_a_relay_holds() {

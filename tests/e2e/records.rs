@@ -20,12 +20,12 @@ use crate::sessions::{ENDINGS, Ending, end};
 use crate::terminal::PATIENCE;
 use crate::world::{World, eventually, find_program, skip, world};
 
-const UTMP: &str = "/run/utmp";
-const WTMP: &str = "/var/log/wtmp";
+pub(crate) const UTMP: &str = "/run/utmp";
+pub(crate) const WTMP: &str = "/var/log/wtmp";
 const BTMP: &str = "/var/log/btmp";
 
 /// Whether the programs that read the records are there.
-fn has_readers() -> bool {
+pub(crate) fn has_readers() -> bool {
     let missing = ["who", "last", "lastb", "utmpdump"].into_iter().find(|name| find_program(name).is_none());
     if let Some(name) = missing {
         skip(&format!("there is no {name}"));
@@ -40,7 +40,7 @@ fn output(program: &str, args: &[&str]) -> String {
 }
 
 /// The records of a file as utmpdump(1) prints them: type, pid, id, user, line, host, address, time.
-fn dump(file: &str) -> Vec<Vec<String>> {
+pub(crate) fn dump(file: &str) -> Vec<Vec<String>> {
     let text = output("utmpdump", &[file]);
     let fields = |line: &str| -> Vec<String> {
         line.split(['[', ']']).skip(1).step_by(2).map(|field| field.trim().to_owned()).collect()
@@ -49,7 +49,7 @@ fn dump(file: &str) -> Vec<Vec<String>> {
 }
 
 /// How many records of that line are logins and how many logouts.
-fn counts(file: &str, line: &str) -> (usize, usize) {
+pub(crate) fn counts(file: &str, line: &str) -> (usize, usize) {
     let records = dump(file);
     let of_line = || records.iter().filter(|fields| fields[4] == line);
     let logins = of_line().filter(|fields| fields[0] == "7" && !fields[3].is_empty()).count();
@@ -57,7 +57,7 @@ fn counts(file: &str, line: &str) -> (usize, usize) {
     (logins, logouts)
 }
 
-fn line_of(peer: &mut Peer) -> String {
+pub(crate) fn line_of(peer: &mut Peer) -> String {
     peer.run("tty").strip_prefix("/dev/").unwrap().to_owned()
 }
 
@@ -222,7 +222,7 @@ fn use_daemon(world: &World, sessions: usize) {
     closed(world, sessions);
 }
 
-fn stop(mut daemon: Daemon) {
+pub(crate) fn stop(mut daemon: Daemon) {
     daemon.signal(Signal::SIGTERM);
     daemon.wait(PATIENCE);
 }
@@ -259,6 +259,8 @@ fn records_yes_makes_the_files_and_only_root_and_utmp_can_write_them() {
         let line = line_of(&mut peer);
         peer.send("exit\r");
         peer.wait_end(PATIENCE);
+        // So that the next one gets the same terminal.
+        closed(world, 1);
         use_daemon(world, 2);
         assert_eq!(counts(WTMP, &line), (2, 2));
         assert_eq!(counts(UTMP, &line), (0, 1));
@@ -323,9 +325,9 @@ fn a_session_is_found_in_the_records_by_its_audit_line() {
     });
 }
 
-const JOURNAL: &str = "/run/rlogind/sessions";
+pub(crate) const ENTRIES: &str = "/run/rlogind/sessions";
 
-fn send(process: &Process, signal: Signal) {
+pub(crate) fn send(process: &Process, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(process.pid).unwrap()), signal).unwrap();
 }
 
@@ -333,8 +335,10 @@ fn send(process: &Process, signal: Signal) {
 fn crash(daemon: Daemon, spared: impl Fn(&Process) -> bool) {
     let mut all = vec![daemon.monitor()];
     all.extend(processes::descendants(daemon.pid()).into_iter().filter(|process| !spared(process)));
-    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
-        all.iter().for_each(|process| send(process, signal));
+    all.iter().for_each(|process| send(process, Signal::SIGSTOP));
+    for process in &all {
+        // The terminal may have hung up its shell meanwhile.
+        let _ = kill(Pid::from_raw(i32::try_from(process.pid).unwrap()), Signal::SIGKILL);
     }
     drop(daemon);
     eventually("all are gone", PATIENCE, || {
@@ -377,31 +381,31 @@ fn what_a_crash_of_everything_left_open_is_closed_at_the_next_start() {
         let mut peers = [Peer::log_in(ALICE), Peer::log_in(ALICE)];
         let lines = peers.each_mut().map(line_of);
         add_foreign_login(&lines[0], "pts/77");
-        let data = fs::metadata(JOURNAL).unwrap();
+        let data = fs::metadata(ENTRIES).unwrap();
         assert_eq!((data.uid(), data.gid(), data.permissions().mode() & 0o7777), (0, 0, 0o700));
-        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(ENTRIES).unwrap().count(), 2);
         crash(daemon, |_| false);
         assert_eq!(lines.each_ref().map(|line| counts(UTMP, line)), [(1, 0); 2], "nobody closed them");
 
         let daemon = world.serve("");
         let warning = world.audit.wait("warning");
-        assert!(warning.contains("left their records open: closed 2"), "{warning}");
+        assert!(warning.contains("closed 2 stale login records left by killed sessions"), "{warning}");
         for line in &lines {
             assert_eq!((counts(UTMP, line), counts(WTMP, line)), ((0, 1), (1, 1)), "{:#?}", dump(WTMP));
         }
         let shown = output("who", &[UTMP]);
         assert!(shown.lines().count() == 1 && shown.starts_with("mallory"), "{shown}");
         assert_eq!((counts(UTMP, "pts/77"), counts(WTMP, "pts/77")), ((1, 0), (1, 0)));
-        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(ENTRIES).unwrap().count(), 0);
 
         // The terminals' next users are nobody's leftovers, and there is nothing to say again.
         let mut peer = Peer::log_in(ALICE);
         let line = line_of(&mut peer);
-        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(ENTRIES).unwrap().count(), 1);
         peer.send("exit\r");
         peer.wait_end(PATIENCE);
         closed(world, 1);
-        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(ENTRIES).unwrap().count(), 0);
         stop(daemon);
         let daemon = world.serve("");
         stop(daemon);
@@ -425,7 +429,7 @@ fn a_start_leaves_the_records_alone_of_a_session_that_closes_them_itself() {
         send(&session, Signal::SIGSTOP);
         crash(daemon, |process| [shell, session.pid].contains(&process.pid));
         let daemon = world.serve("");
-        // The clerk has come and gone: what it says, it says before the daemon has stopped.
+        // The records worker has come and gone: what it says, it says before the daemon has stopped.
         stop(daemon);
         assert_eq!((counts(UTMP, &line), counts(WTMP, &line)), ((1, 0), (1, 0)));
         assert!(world.audit.of("warning").is_empty());
@@ -434,7 +438,7 @@ fn a_start_leaves_the_records_alone_of_a_session_that_closes_them_itself() {
             (counts(UTMP, &line) == (0, 1) && counts(WTMP, &line) == (1, 1)).then_some(())
         });
         eventually("it takes its note away", PATIENCE, || {
-            fs::read_dir(JOURNAL).unwrap().next().is_none().then_some(())
+            fs::read_dir(ENTRIES).unwrap().next().is_none().then_some(())
         });
     });
 }
@@ -450,12 +454,12 @@ fn a_terminal_that_is_anothers_by_now_and_records_no_are_left_alone() {
         let line = line_of(&mut peer);
         crash(daemon, |_| false);
         let before = [UTMP, WTMP].map(|file| fs::read(file).unwrap());
-        let notes = fs::read_dir(JOURNAL).unwrap().map(|entry| entry.unwrap().path());
+        let notes = fs::read_dir(ENTRIES).unwrap().map(|entry| entry.unwrap().path());
         let notes: Vec<_> = notes.map(|path| (fs::read(&path).unwrap(), path)).collect();
         assert_eq!(notes.len(), 1);
         stop(world.serve("[audit]\nrecords = \"no\"\n"));
         assert_eq!([UTMP, WTMP].map(|file| fs::read(file).unwrap()), before);
-        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(ENTRIES).unwrap().count(), 0);
 
         for (bytes, path) in notes {
             fs::write(path, bytes).unwrap();
@@ -476,7 +480,7 @@ fn a_terminal_that_is_anothers_by_now_and_records_no_are_left_alone() {
         let before = [UTMP, WTMP].map(|file| fs::read(file).unwrap());
         stop(world.serve(""));
         assert_eq!([UTMP, WTMP].map(|file| fs::read(file).unwrap()), before);
-        assert_eq!(fs::read_dir(JOURNAL).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(ENTRIES).unwrap().count(), 0);
         assert!(world.audit.of("warning").is_empty());
     });
 }

@@ -223,6 +223,14 @@ impl<'w> Stage<'w> {
         next
     }
 
+    /// Lets the relay pass that an image starts to try itself out, before it takes over.
+    pub(crate) fn pass_trial(&self) {
+        let mut trial = self.accept();
+        trial.set_up();
+        trial.tell(&FromRelay::Ready, &[]);
+        trial.wait_end(PATIENCE);
+    }
+
     /// Replaces the relay that serves by a hostile one, which serves then.
     pub(crate) fn replace(&mut self) -> Hostile {
         self.turn_hostile();
@@ -252,7 +260,12 @@ impl<'w> Stage<'w> {
     /// Why relays were ended, by the log.
     pub(crate) fn reasons(&self) -> Vec<String> {
         let lines = self.world.audit.of("warning");
-        let reason = |line: &String| Some(line.split_once(ENDED)?.1.split_once(" event=\"")?.0.to_owned());
+        let reason = |line: &String| {
+            let (reason, _) = line.split_once(ENDED)?.1.split_once(" event=\"")?;
+            // What is said of the next one, where both come at once.
+            let reason = reason.split_once("; another one goes on").map_or(reason, |(reason, _)| reason);
+            Some(reason.split_once(", the ").map_or(reason, |(reason, _)| reason).to_owned())
+        };
         lines.iter().filter_map(reason).collect()
     }
 

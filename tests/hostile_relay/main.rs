@@ -70,6 +70,9 @@ fn main() -> ExitCode {
             finish(inherited_channel().and_then(|channel| monitor::rehearse(&channel, read)))
         }
         // As `Daemon` starts it.
+        Some("--stderr") if monitor::is_trial() => {
+            finish(inherited_channel().and_then(|channel| monitor::try_out(&channel)))
+        }
         Some("--stderr") => serve(),
         _ => suite::run(&suite::tests![
             fuzz::random_messages_lead_nowhere,
@@ -100,8 +103,6 @@ fn serve() -> ExitCode {
     let options = Options {
         config,
         source: source.to_string(),
-        config_path: None,
-        listen_is_fixed: false,
         stderr: true,
         daemon: None,
         arguments: vec!["--stderr".into()],

@@ -371,7 +371,18 @@ impl Run {
         scratch.limit(room, pace);
         let ended = self.ended_at.is_some();
         self.kernel().hasty = !ended;
-        let Turn { outcome, again, wake } = self.connection.turn(scratch, self.start + now);
+        let Turn { outcome, again, wake, size } = self.connection.turn(scratch, self.start + now);
+        if let Some(size) = size {
+            let mut kernel = self.kernel();
+            kernel.note(|| format!("    size {}x{}", size.rows, size.columns));
+            kernel.progress += 1;
+            kernel.judge.resized(size);
+            drop(kernel);
+            // Or the terminal's user holds its lock.
+            if self.kernel().random.one_in(2) {
+                self.connection.resized();
+            }
+        }
         let moved = self.kernel().progress != before;
         self.again = again;
         self.wake = wake.map(|time| time - self.start);
@@ -484,7 +495,7 @@ impl Run {
                 self.seen.left += 1;
             }
             CloseCause::Idle => panic!("the connection is dropped instead of closed"),
-            CloseCause::Shortage => panic!("there is no shortage here"),
+            CloseCause::Shortage | CloseCause::Abandoned => panic!("nothing here leads to that"),
             CloseCause::Stuck if self.opening_since.is_some() && !kernel.judge.opened => {
                 assert!(self.opening_since.is_some_and(|since| now >= since + OPENING));
                 self.seen.stuck += 1;

@@ -68,6 +68,8 @@ pub(crate) struct Judge {
     told: FlowControl,
     last_urgent: Option<Duration>,
     last_request: Option<Duration>,
+    /// So many of the messages were read whole.
+    whole: usize,
     requests: usize,
     pub(crate) urgent: usize,
     pub(crate) statuses: usize,
@@ -104,6 +106,7 @@ impl Default for Judge {
             told: FlowControl::Client,
             last_urgent: None,
             last_request: None,
+            whole: 0,
             requests: 0,
             urgent: 0,
             statuses: 0,
@@ -135,6 +138,13 @@ impl Judge {
         let held = session.saturating_sub(usize::try_from(self.to_terminal).unwrap());
         let most = HELD + MESSAGE * self.messages.len();
         assert!(self.finished || held <= most, "{held} bytes of input held");
+        // The connection knows the size from here on, and may pass it on later. A slow one may have been taken for
+        // data; that is not known here.
+        let whole = |message: &&Message| message.start + MESSAGE <= session;
+        let whole = self.messages.iter().filter(whole).count();
+        if std::mem::replace(&mut self.whole, whole) < whole && self.requests > 0 {
+            self.last_request = None;
+        }
     }
 
     pub(crate) fn terminal_wrote(&mut self, bytes: &[u8]) {

@@ -15,7 +15,6 @@ use std::time::Duration;
 use rlogind::relay::ends::{Client, Terminal};
 use rlogind::sys::pty::Packet;
 use rlogind::wire::urgent::FlowControl;
-use rlogind::wire::window::WindowSize;
 
 use crate::judge::Judge;
 use crate::pty::Pty;
@@ -318,16 +317,5 @@ impl Terminal for FakeTerminal {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.borrow_mut().write_terminal(bytes)
-    }
-
-    fn resize(&mut self, size: WindowSize) {
-        let mut kernel = self.0.borrow_mut();
-        kernel.note(|| format!("    resize {}x{}", size.rows, size.columns));
-        kernel.progress += 1;
-        kernel.judge.resized(size);
-    }
-
-    fn flow_control(&self) -> FlowControl {
-        self.0.borrow().pty.mode
     }
 }

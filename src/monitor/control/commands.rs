@@ -1,26 +1,23 @@
 //! What commands do to sessions.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
+use super::Asks;
+use super::notices::{self, NoticeId, Pending};
 use crate::control::protocol::{Answer, LONGEST_MESSAGE, MOST_IDS, Outcome, Recipients};
 use crate::control::visible;
-use crate::ipc::{ConnectionId, ToSession};
-use crate::monitor::session::{Session, Stage};
+use crate::ipc::{ConnectionId, Notice, ToSession};
+use crate::monitor::session::Stage;
 use crate::monitor::{HANG_UP_GRACE, Monitor};
 use crate::sys::local::Peer;
-use crate::sys::pty;
 
 /// The longest name of a sender that is shown, in characters.
 const LONGEST_NAME: usize = 32;
 /// What is said of a session that nobody has.
 const NO_SUCH: &str = "there is no such session";
 /// What is said of one that ends.
-const ENDING: &str = "it is ending already";
+pub(in crate::monitor) const ENDING: &str = "it is ending already";
 
 impl Monitor {
     /// Hangs up the sessions with these numbers.
@@ -55,49 +52,81 @@ impl Monitor {
         self.sessions.iter().find(|(_, session)| session.number == number).map(|(id, _)| id)
     }
 
-    /// Shows a text on the terminals of sessions.
+    /// Has a text shown on the terminals of sessions. The command is answered when that is done.
     pub(super) fn show_message(
         &mut self,
-        peer: Peer,
+        asks: Asks,
         to: &Recipients,
         sender: &str,
         text: &str,
         now: Instant,
-    ) -> Answer {
+    ) {
+        let Asks { channel, peer, with_descriptors } = asks;
         if text.len() > LONGEST_MESSAGE || sender.len() > LONGEST_MESSAGE {
-            return super::refused("the message is too long");
+            return self.reply(channel, super::refused("the message is too long"));
         }
-        let shown = format(peer, sender, text);
-        let by_root = peer.uid == 0;
-        let mut outcomes = Vec::new();
+        if self.control.notices.len() >= notices::MOST {
+            return self.reply(channel, super::refused("too many messages at once"));
+        }
+        let notice = Notice { text: format(peer, sender, text), by_root: peer.uid == 0 };
+        let id = self.control.notices.next_id();
+        let (mut waiting, mut outcomes) = (Vec::new(), Vec::new());
+        for (number, session) in self.recipients(to) {
+            match session.map_or(Err(NO_SUCH), |session| self.send_notice(session, id, &notice, now)) {
+                Ok(()) => waiting.push(number),
+                Err(trouble) => outcomes.push(Outcome { id: number, trouble: Some(trouble.to_owned()) }),
+            }
+        }
+        let done = waiting.is_empty();
+        let text = text.to_owned();
+        let pending = Pending { channel, peer, with_descriptors, text, waiting, outcomes, until: now };
+        if done {
+            self.finish_notice(pending, now);
+        } else {
+            self.control.notices.add(id, pending, now);
+        }
+    }
+
+    /// The sessions that are meant, by their numbers.
+    fn recipients(&self, to: &Recipients) -> Vec<(u64, Option<ConnectionId>)> {
         match to {
             Recipients::All => {
-                let open = self.sessions.values();
-                let open = open
-                    .filter(|session| matches!(session.stage, Stage::Open { .. }) && !session.is_ending());
-                for session in open {
-                    outcomes.push(Outcome { id: session.number, trouble: show(session, &shown, by_root) });
-                }
-                outcomes.sort_by_key(|outcome| outcome.id);
+                let open = self.sessions.iter().filter(|(_, session)| {
+                    matches!(session.stage, Stage::Open { .. }) && !session.is_ending()
+                });
+                open.map(|(id, session)| (session.number, Some(id))).collect()
             }
             Recipients::Ids(numbers) => {
                 let mut once = BTreeSet::new();
-                for &number in numbers.iter().take(MOST_IDS).filter(|number| once.insert(**number)) {
-                    let session = self.session_number(number).and_then(|id| self.sessions.get(id));
-                    let trouble = match session {
-                        Some(session) => show(session, &shown, by_root),
-                        None => Some(NO_SUCH.to_owned()),
-                    };
-                    outcomes.push(Outcome { id: number, trouble });
-                }
+                let numbers = numbers.iter().take(MOST_IDS).filter(|number| once.insert(**number));
+                numbers.map(|number| (*number, self.session_number(*number))).collect()
             }
         }
-        let of = outcomes.len();
-        let reached: Vec<String> =
-            outcomes.iter().filter(|outcome| outcome.trouble.is_none()).map(|o| o.id.to_string()).collect();
-        let told = format!("message ({text}) to {of} sessions, shown in ({})", reached.join(" "));
-        self.note_command(peer, &told, now);
-        Answer::Each(outcomes)
+    }
+
+    /// Asks a session's process to show it; says why not.
+    fn send_notice(
+        &mut self,
+        session_id: ConnectionId,
+        id: NoticeId,
+        notice: &Notice,
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        let session = self.sessions.get_mut(session_id).ok_or(NO_SUCH)?;
+        if session.is_ending() {
+            return Err(ENDING);
+        }
+        match &session.stage {
+            // It would stand in the midst of a prompt, for nobody in particular.
+            Stage::LoggingIn { .. } => return Err("nobody is logged in there yet"),
+            Stage::Open { .. } => {}
+        }
+        if session.notices.len() >= notices::MOST {
+            return Err("its session does not answer");
+        }
+        session.notices.push_back(id);
+        self.tell_session(session_id, Some(&ToSession::Show(notice.clone())), now);
+        Ok(())
     }
 }
 
@@ -127,43 +156,8 @@ fn plain(text: &str) -> String {
     visible(text).chars().map(escaped).collect()
 }
 
-/// Shows it to one user; returns why not.
-fn show(session: &Session, text: &str, by_root: bool) -> Option<String> {
-    let Some((leader, _)) = session.ends.as_ref().filter(|_| !session.is_ending()) else {
-        return Some(ENDING.to_owned());
-    };
-    match &session.stage {
-        // It would stand in the midst of a prompt, for nobody in particular.
-        Stage::LoggingIn { .. } => return Some("nobody is logged in there yet".to_owned()),
-        Stage::Open { .. } => {}
-    }
-    let shown = pty::open_follower(leader.as_fd()).map_err(|error| format!("its terminal: {error}"));
-    shown.and_then(|terminal| write_to(&terminal, text, by_root)).err()
-}
-
-/// Writes to a terminal that may be stopped, full or closed to others.
-fn write_to(mut terminal: &File, text: &str, by_root: bool) -> Result<(), String> {
-    /// What mesg(1) takes away.
-    const GROUP_MAY_WRITE: u32 = 0o020;
-    let open = terminal.metadata().is_ok_and(|data| data.mode() & GROUP_MAY_WRITE != 0);
-    if !open && !by_root {
-        return Err("its user takes no messages".to_owned());
-    }
-    match terminal.write(text.as_bytes()) {
-        Ok(length) if length == text.len() => Ok(()),
-        Ok(_) => Err("its terminal took only the beginning".to_owned()),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-            Err("its terminal takes nothing now".to_owned())
-        }
-        Err(error) => Err(format!("its terminal: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -176,23 +170,5 @@ mod tests {
         let other = format(Peer { pid: 1, uid: 1000 }, &sender, "\u{11b}2J");
         assert!(other.contains("Message from rootone2ethemachinegoesdown (uid 1000) on "), "{other:?}");
         assert!(other.ends_with(":\r\n\\u{11b}2J\r\n"), "{other:?}");
-    }
-
-    #[test]
-    fn a_terminal_that_takes_nothing_is_not_waited_for() {
-        let pair = pty::open().unwrap();
-        let open = || pty::open_follower(pair.leader.as_fd()).unwrap();
-        open().set_permissions(std::fs::Permissions::from_mode(0o600)).unwrap();
-        let closed = write_to(&open(), "x", false);
-        assert_eq!(closed, Err("its user takes no messages".to_owned()));
-        assert_eq!(write_to(&open(), "for root", true), Ok(()));
-        let mut got = [0; 64];
-        let length = File::from(pair.leader.try_clone().unwrap()).read(&mut got).unwrap();
-        assert_eq!(&got[1..length], b"for root");
-        open().set_permissions(std::fs::Permissions::from_mode(0o620)).unwrap();
-        let mut outcomes = (0..1000).map(|_| write_to(&open(), &"x".repeat(1000), false));
-        let trouble = outcomes.find_map(Result::err).unwrap();
-        assert!(trouble.starts_with("its terminal "), "{trouble}");
-        assert_eq!(write_to(&open(), "x", true), Err("its terminal takes nothing now".to_owned()));
     }
 }

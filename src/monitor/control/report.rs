@@ -66,7 +66,7 @@ fn row(session: &Session, now: Instant, clock: u64) -> SessionRow {
         Stage::Open { since, .. } => *since,
     };
     let ago = now.saturating_duration_since(since).as_secs();
-    let client = session.ends.as_ref().map(|(_, client)| client);
+    let client = session.client.as_ref();
     let (bytes_in, bytes_out) = session.closed.unwrap_or_else(|| {
         let moved = session.moved();
         // The zero byte is no output.

@@ -18,6 +18,7 @@ use crate::audit::event::{SessionEnd, Via};
 use crate::control::protocol::Totals;
 use crate::ipc::{ConnectionId, RELAY_STATE};
 use crate::monitor::session::Who;
+use crate::records::worker::Task;
 use crate::sys::process::End;
 
 /// The format's number, which comes first.
@@ -32,9 +33,11 @@ pub(in crate::monitor) fn formats() -> String {
 pub(in crate::monitor) struct MonitorState {
     /// The version of the program that left it.
     pub(in crate::monitor) version: String,
+    /// The process that it served in.
+    pub(in crate::monitor) pid: u32,
     pub(in crate::monitor) executable: PathBuf,
-    /// Where relays make their empty roots.
-    pub(in crate::monitor) scratch: PathBuf,
+    /// The empty directory that becomes the relays' root.
+    pub(in crate::monitor) root: RawFd,
     pub(in crate::monitor) pid_file: Option<PathBuf>,
     /// The limit on descriptors that the daemon was started with: soft and hard.
     pub(in crate::monitor) descriptors: (u64, u64),
@@ -47,6 +50,8 @@ pub(in crate::monitor) struct MonitorState {
     pub(in crate::monitor) carried: Vec<(ConnectionId, RawFd)>,
     pub(in crate::monitor) refusals: Vec<(ConnectionId, String)>,
     pub(in crate::monitor) draining: bool,
+    /// The configuration is to be read again.
+    pub(in crate::monitor) reload_again: bool,
     /// Process ids, their descriptors, and whether they close records.
     pub(in crate::monitor) helpers: Vec<(u32, RawFd, bool)>,
     pub(in crate::monitor) sessions: Vec<SessionState>,
@@ -54,14 +59,28 @@ pub(in crate::monitor) struct MonitorState {
     pub(in crate::monitor) begun: Duration,
     pub(in crate::monitor) totals: Totals,
     pub(in crate::monitor) control: ControlState,
+    /// Lines of the log that syslogd has not taken.
+    pub(in crate::monitor) log: Vec<Vec<u8>>,
+    pub(in crate::monitor) records: RecordsState,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::monitor) struct RecordsState {
+    /// What the records worker has to know.
+    pub(in crate::monitor) task: Task,
+    /// It has to be started, or started again.
+    pub(in crate::monitor) is_due: bool,
+    /// The log has said that the records are behind.
+    pub(in crate::monitor) is_behind: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::monitor) struct ControlState {
     /// The control socket, its path, and its file's device and inode.
     pub(in crate::monitor) listener: Option<(RawFd, PathBuf, (u64, u64))>,
-    /// Commands that wait for an answer, with the user and process ids at the other end.
-    pub(in crate::monitor) waiting: Vec<(RawFd, u32, u32)>,
+    /// Commands that wait for an answer, with the user and process ids at the other end, and whether they
+    /// wait for a reload.
+    pub(in crate::monitor) waiting: Vec<(RawFd, u32, u32, bool)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,8 +94,8 @@ pub(in crate::monitor) struct SessionState {
     /// Its id and its descriptor.
     pub(in crate::monitor) process: (u32, RawFd),
     pub(in crate::monitor) link: RawFd,
-    /// Leader and client.
-    pub(in crate::monitor) ends: Option<(RawFd, RawFd)>,
+    pub(in crate::monitor) leader: Option<RawFd>,
+    pub(in crate::monitor) client: Option<RawFd>,
     /// Bytes read and written before the session.
     pub(in crate::monitor) before: (u64, u64),
     pub(in crate::monitor) stage: StageState,
@@ -84,6 +103,8 @@ pub(in crate::monitor) struct SessionState {
     pub(in crate::monitor) finished: Option<(Duration, SessionEnd)>,
     pub(in crate::monitor) ended: Option<(Duration, EndState)>,
     pub(in crate::monitor) closed: Option<(u64, u64)>,
+    pub(in crate::monitor) killed: bool,
+    pub(in crate::monitor) authenticated: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -137,6 +158,8 @@ impl MonitorState {
 mod tests {
     use super::*;
     use crate::control::protocol::By;
+    use crate::records::worker::Killed;
+    use crate::sys::records::Stamp;
 
     fn row(id: u64, stage: StageState, end: EndState) -> SessionState {
         SessionState {
@@ -153,13 +176,16 @@ mod tests {
             tty: "pts/3".to_owned(),
             process: (700, 11),
             link: 12,
-            ends: Some((13, 14)),
+            leader: Some(13),
+            client: Some(14),
             before: (26, 5),
             stage,
             deadline: Some(Duration::from_secs(4)),
             finished: Some((Duration::from_secs(5), SessionEnd::Signaled(9))),
             ended: Some((Duration::from_secs(6), end)),
             closed: Some((7, 8)),
+            killed: true,
+            authenticated: true,
         }
     }
 
@@ -169,8 +195,9 @@ mod tests {
         let open = StageState::Open { user: "alice".to_owned(), since: Duration::from_secs(9) };
         let state = MonitorState {
             version: "0.1.0".to_owned(),
+            pid: 699,
             executable: "/usr/sbin/rlogind".into(),
-            scratch: "/run/rlogind".into(),
+            root: 10,
             pid_file: Some("/run/rlogind.pid".into()),
             descriptors: (1024, 20_000),
             activated: false,
@@ -181,6 +208,7 @@ mod tests {
             carried: vec![(ConnectionId(2), 6)],
             refusals: vec![(ConnectionId(4), "Try again".to_owned())],
             draining: true,
+            reload_again: false,
             helpers: vec![(701, 7, true)],
             sessions: vec![
                 row(1, StageState::LoggingIn { reported: true }, EndState::Exited(3)),
@@ -192,7 +220,20 @@ mod tests {
             totals: Totals { connections: 9, bytes_out: 300, ..Totals::default() },
             control: ControlState {
                 listener: Some((8, "/run/rlogind/control".into(), (21, 22))),
-                waiting: vec![(9, 0, 800)],
+                waiting: vec![(9, 0, 800, true)],
+            },
+            log: vec![b"line".to_vec()],
+            records: RecordsState {
+                task: Task {
+                    killed: vec![Killed {
+                        line: "pts/3".to_owned(),
+                        pid: 702,
+                        at: Stamp { seconds: 300, micros: 5 },
+                    }],
+                    records: Vec::new(),
+                },
+                is_due: true,
+                is_behind: true,
             },
         };
         let bytes = state.to_bytes().unwrap();

@@ -118,6 +118,9 @@ impl<T: Terminal> Live<T> {
         room: &mut [u8],
         now: Instant,
     ) {
+        if bits & (pty::FLOW_CONTROL_OFF | pty::FLOW_CONTROL_ON) != 0 {
+            self.flow_control_known = true;
+        }
         if bits & pty::FLOW_CONTROL_OFF != 0 {
             self.pacer.flow_control(FlowControl::Program, now);
         }

@@ -12,8 +12,8 @@ use crate::wire::window;
 impl<T: Terminal> Live<T> {
     /// A session whose relay has died: what that one held is lost.
     pub(in crate::relay) fn recovered(terminal: T, traffic: Traffic, idle: Duration, now: Instant) -> Self {
-        let pacer = Pacer::recovered(terminal.flow_control(), now);
-        let mut live = Live::begin(terminal, pacer, idle, now);
+        let mut live = Live::begin(terminal, Pacer::recovered(now), idle, now);
+        live.flow_control_known = false;
         live.expect_flush(now);
         live.bytes_in = traffic.bytes_in;
         live.urgent_sent_at = traffic.bytes_out;
@@ -55,6 +55,7 @@ impl<T: Terminal> Live<T> {
         };
         live.bytes_in = count(state.bytes_in);
         live.last_activity = ago(state.quiet, now);
+        live.flow_control_known = state.flow_control_known;
         live
     }
 
@@ -84,6 +85,7 @@ impl<T: Terminal> Live<T> {
             },
             bytes_in: self.bytes_in,
             quiet: now.saturating_duration_since(self.last_activity),
+            flow_control_known: self.flow_control_known,
         }
     }
 }

@@ -1,24 +1,24 @@
 //! A process that we have started, or one that the image before us has.
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Child;
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
+use nix::unistd::{ForkResult, Pid, fork};
 
 use super::pidfd::{self, Waited};
 use super::{End, Image, descendants};
 use crate::sys::channel::Channel;
 use crate::sys::launch::Launcher;
 
-/// Our own executable: the image this process runs, even when the file has been
-/// replaced since.
-const OWN_IMAGE: &CStr = c"/proc/self/exe";
 /// resolv.conf(5): a name server that is away must not eat up the login's time.
 const RESOLVER_OPTIONS: (&str, &str) = ("RES_OPTIONS", "timeout:2 attempts:2");
 
@@ -31,34 +31,71 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts our own image in a role, with the channel as its standard input,
+    /// Starts an image of ours in a role, with the channel as its standard input,
     /// no environment of ours and no other descriptor than standard error.
     ///
     /// # Errors
     /// Out of processes, descriptors or memory.
-    pub fn start_role(launcher: &mut Launcher, role: &str, channel: Channel) -> io::Result<Process> {
-        let arguments = [c"rlogind".to_owned(), CString::new(role)?];
-        let (name, value) = RESOLVER_OPTIONS;
-        let environment = [CString::new(format!("{name}={value}"))?];
-        let (pid, pidfd) = launcher.start(OWN_IMAGE, &arguments, &environment, channel.as_fd())?;
+    pub fn start_role(
+        launcher: &mut Launcher,
+        image: &Image,
+        role: &str,
+        channel: Channel,
+    ) -> io::Result<Process> {
+        Process::start_image(launcher, image, &[role.into()], &[], channel)
+    }
+
+    /// Starts an executable with these arguments and variables, and with what [`Process::start_role`] gives ours.
+    ///
+    /// # Errors
+    /// It cannot be executed, or as there.
+    pub fn start_image(
+        launcher: &mut Launcher,
+        image: &Image,
+        arguments: &[OsString],
+        variables: &[(&str, &str)],
+        channel: Channel,
+    ) -> io::Result<Process> {
+        let words = arguments.iter().map(|word| CString::new(word.as_bytes()));
+        let arguments: Result<Vec<_>, _> = std::iter::once(Ok(c"rlogind".to_owned())).chain(words).collect();
+        let variables = [RESOLVER_OPTIONS].iter().chain(variables);
+        let environment: Result<Vec<_>, _> =
+            variables.map(|(name, value)| CString::new(format!("{name}={value}"))).collect();
+        let (pid, pidfd) = launcher.start(image.as_fd(), &arguments?, &environment?, channel.as_fd())?;
         Ok(Process { pid, pidfd })
     }
 
-    /// Starts an executable with what [`Process::start_role`] gives ours.
+    /// The process that this is.
     ///
     /// # Errors
-    /// There is none, or as there.
-    pub fn start_image(image: &Image, arguments: &[OsString], channel: Channel) -> io::Result<Process> {
-        let child = Command::new(image.path())
-            .arg0("rlogind")
-            .args(arguments)
-            .env_clear()
-            .env(RESOLVER_OPTIONS.0, RESOLVER_OPTIONS.1)
-            .stdin(Stdio::from(OwnedFd::from(channel)))
-            .stdout(Stdio::null())
-            .current_dir("/")
-            .spawn()?;
-        Process::adopt(&child)
+    /// Out of descriptors.
+    pub fn own() -> io::Result<Process> {
+        let pid = Pid::this();
+        Ok(Process { pid, pidfd: pidfd::open(pid)? })
+    }
+
+    /// Runs something in a copy of this process, which ends with the status it returns.
+    ///
+    /// # Errors
+    /// Out of processes or descriptors.
+    pub fn fork(run: impl FnOnce() -> i32) -> io::Result<Process> {
+        // SAFETY: there is one thread in this process, so that the copy may do whatever this one may.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                let status = catch_unwind(AssertUnwindSafe(run)).unwrap_or(101);
+                // SAFETY: no function registered by the parent is to run here.
+                unsafe { libc::_exit(status) }
+            }
+            // Not yet waited for, so its number cannot belong to another process.
+            ForkResult::Parent { child } => match pidfd::open(child) {
+                Ok(pidfd) => Ok(Process { pid: child, pidfd }),
+                Err(error) => {
+                    let _ = kill(child, Signal::SIGKILL);
+                    let _ = waitpid(child, None);
+                    Err(error)
+                }
+            },
+        }
     }
 
     /// A child that this process had before it executed another image.
@@ -115,6 +152,22 @@ impl Process {
         self.kill();
     }
 
+    /// Ends it at once, and nothing else.
+    pub fn kill_alone(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Sends it a signal, and nobody else.
+    pub fn send(&self, signal: Signal) {
+        self.signal(signal);
+    }
+
+    /// Waits for its end, but not longer than this.
+    pub fn wait_for(&self, time: Duration) {
+        let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO);
+        let _ = poll(&mut [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)], timeout);
+    }
+
     /// Ends it at once and waits until it is gone, which may take long: only where a process
     /// may wait.
     pub fn end(self) {
@@ -169,9 +222,10 @@ impl AsRawFd for Process {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader};
-    use std::os::unix::process::ExitStatusExt;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::{Command, Stdio};
     use std::thread;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 

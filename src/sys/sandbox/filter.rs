@@ -15,8 +15,6 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-/// `TCGETS2` of `asm-generic/ioctls.h`: what tcgetattr(3) of newer C libraries asks.
-const TCGETS2: u64 = 0x802c_542a;
 /// The highest number of a signal.
 const LAST_SIGNAL: u64 = 64;
 
@@ -117,12 +115,8 @@ const UNCONDITIONAL: &[libc::c_long] = &[
 
 /// What may be called when that argument has one of these values.
 const ONE_OF: &[(libc::c_long, u8, &[u64])] = &[
-    // Nothing that types into a terminal (TIOCSTI) or takes one.
-    (
-        libc::SYS_ioctl,
-        1,
-        &[libc::TIOCSWINSZ, libc::TIOCGWINSZ, libc::TIOCOUTQ, libc::TCGETS, TCGETS2, libc::FIONBIO],
-    ),
+    // Nothing that acts on a terminal: a user can hold the locks of the own one for as long as they like.
+    (libc::SYS_ioctl, 1, &[libc::TIOCOUTQ, libc::FIONBIO]),
     // No locks, no leases, no signals (F_SETOWN).
     (
         libc::SYS_fcntl,

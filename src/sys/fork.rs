@@ -1,0 +1,176 @@
+//! A task that may hang, in a child process of its own: its parent waits for it only so long.
+//!
+//! The child may hang in a system call that even SIGKILL does not end. So the parent never waits
+//! for its end without a limit, and the child has none of the parent's descriptors, which would
+//! stay open with it.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2, read, write};
+
+/// What the child says when the task has succeeded.
+const SUCCESS: u8 = b'+';
+/// How long a child that was killed, or has said its last word, may take to be gone.
+const EXIT_GRACE: Duration = Duration::from_millis(50);
+/// How often it is looked whether it is.
+const PAUSE: Duration = Duration::from_micros(20);
+/// The child's pipe to its parent.
+const REPORT: RawFd = 3;
+
+/// What has become of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has succeeded.
+    Done,
+    /// It has failed.
+    Failed,
+    /// It was not done in time, and was told to end.
+    TimedOut,
+}
+
+/// Runs the task in a child process and waits at most so long for it. The child ends with its parent.
+///
+/// # Errors
+/// Out of processes, descriptors or memory.
+pub fn run_in_child(name: &CStr, limit: Duration, task: impl FnOnce() -> bool) -> io::Result<Outcome> {
+    let deadline = Instant::now() + limit;
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    let parent = getpid();
+    // SAFETY: the child never returns from here. It runs the C library's allocator, which
+    // fork(3) leaves usable, and takes no lock of ours.
+    let child = match unsafe { fork() }? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            run(name, parent, &theirs, task);
+            // SAFETY: no function registered by the parent is to run here.
+            unsafe { libc::_exit(0) }
+        }
+    };
+    drop(theirs);
+    let outcome = wait(&ours, deadline);
+    if outcome == Outcome::TimedOut {
+        let _ = kill(child, Signal::SIGKILL);
+    }
+    reap(child, &ours);
+    Ok(outcome)
+}
+
+/// In the child: no panic may leave it, and no end of it but the caller's.
+fn run(name: &CStr, parent: Pid, report: &OwnedFd, task: impl FnOnce() -> bool) {
+    // What the parent has left undone by its end, others do: this process must not do it then.
+    let bound = prctl::set_pdeathsig(Signal::SIGKILL);
+    if bound.is_err() || getppid() != parent || !keep_only(report) {
+        return;
+    }
+    let _ = prctl::set_name(name);
+    // A user's limits hold for the process that prepares the session, too.
+    let _ = setrlimit(Resource::RLIMIT_FSIZE, RLIM_INFINITY, RLIM_INFINITY);
+    if matches!(catch_unwind(AssertUnwindSafe(task)), Ok(true)) {
+        // SAFETY: `keep_only` has made this descriptor, and nothing closes it.
+        let report = unsafe { BorrowedFd::borrow_raw(REPORT) };
+        let _ = write(report, &[SUCCESS]);
+    }
+}
+
+/// Closes all descriptors but the standard ones and the pipe, which becomes [`REPORT`]. The values that own the others are
+/// the parent's, and are not dropped in the child.
+fn keep_only(report: &OwnedFd) -> bool {
+    let first = REPORT + 1;
+    // SAFETY: system calls with integers; of the descriptors that they change, none is used afterwards
+    // but the new one.
+    unsafe {
+        if report.as_raw_fd() != REPORT && libc::dup2(report.as_raw_fd(), REPORT) < 0 {
+            return false;
+        }
+        if libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) != 0 {
+            // Before Linux 5.9, or where a filter on system calls knows less than the kernel.
+            for fd in first..1024 {
+                libc::close(fd);
+            }
+        }
+    }
+    true
+}
+
+/// What the child says until then; its end closes the pipe.
+fn wait(report: &OwnedFd, deadline: Instant) -> Outcome {
+    loop {
+        // One more millisecond: poll rounds down.
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(report.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Outcome::TimedOut,
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            // Nobody would learn what becomes of it.
+            Err(_) => return Outcome::TimedOut,
+        }
+    }
+    let mut said = [0];
+    match read(report, &mut said) {
+        Ok(1) if said == [SUCCESS] => Outcome::Done,
+        Ok(_) | Err(_) => Outcome::Failed,
+    }
+}
+
+/// Takes the child out of the process table, unless it hangs: then it stays there until its parent has ended, too.
+fn reap(child: Pid, report: &OwnedFd) {
+    let deadline = Instant::now() + EXIT_GRACE;
+    // Its end closes the pipe, and comes right after.
+    let grace = PollTimeout::try_from(EXIT_GRACE).unwrap_or(PollTimeout::ZERO);
+    let _ = poll(&mut [PollFd::new(report.as_fd(), PollFlags::empty())], grace);
+    while matches!(waitpid(child, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(Errno::EINTR))
+        && Instant::now() < deadline
+    {
+        std::thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_parent_learns_how_the_task_went_and_waits_no_longer_than_it_said() {
+        let run = |task: fn() -> bool| run_in_child(c"test", Duration::from_millis(300), task).unwrap();
+        assert_eq!(run(|| true), Outcome::Done);
+        assert_eq!(run(|| false), Outcome::Failed);
+        assert_eq!(run(|| std::panic::resume_unwind(Box::new(()))), Outcome::Failed);
+        let start = Instant::now();
+        let sleep = || {
+            std::thread::sleep(Duration::from_secs(60));
+            true
+        };
+        assert_eq!(run(sleep), Outcome::TimedOut);
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn the_child_has_no_descriptor_of_ours_and_ends_with_us() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
+        let task = move || {
+            let count = fs::read_dir("/proc/self/fd").unwrap().count();
+            let text = format!("{count} {:?}", prctl::get_pdeathsig().unwrap());
+            fs::write(&path, text).is_ok()
+        };
+        assert_eq!(run_in_child(c"test", Duration::from_secs(10), task).unwrap(), Outcome::Done);
+        // The standard ones, the pipe, and the directory that is read.
+        let told = fs::read_to_string(file.path()).unwrap();
+        let (count, signal) = told.split_once(' ').unwrap();
+        assert!(count.parse::<u32>().unwrap() <= 5 && signal.contains("SIGKILL"), "{told}");
+    }
+}
