@@ -280,6 +280,8 @@ fn while_the_monitor_is_busy_strangers_wait_and_nothing_spins() {
     world(|world| {
         let daemon = world.serve("[limits]\nstartups = 1\nhandshake = \"10m\"\n");
         let mut before = Peer::log_in(ALICE);
+        // The shell may be quicker, and until then it has the place.
+        world.audit.wait("session-opened");
         let relay = daemon.relay();
         daemon.signal(Signal::SIGSTOP);
         // More than the relay tells the monitor of ahead, fewer than the kernel holds ready.

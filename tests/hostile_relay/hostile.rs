@@ -191,7 +191,10 @@ impl<'w> Stage<'w> {
     /// gets her shell.
     pub(crate) fn real(world: &'w World) -> Stage<'w> {
         world.hosts_equiv("localhost\n");
-        Stage { world, daemon: Daemon::start_copy(PROGRAM, ""), place: None }
+        let daemon = Daemon::start_copy(PROGRAM, "");
+        // Or the first one might be hostile already, and the next one told of a change.
+        daemon.relay();
+        Stage { world, daemon, place: None }
     }
 
     /// From now on relays that are started are hostile.
