@@ -9,6 +9,7 @@
 pub mod registry;
 pub mod worker;
 
+use std::ffi::CStr;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Records};
-use crate::sys::fork::{Outcome, run_in_child};
+use crate::sys::fork::{Child, Outcome, run_in_child};
 use crate::sys::process;
 use crate::sys::records::{self, BTMP, Login, Search, Stamp, UTMP, WTMP};
 use registry::SessionRegistry;
@@ -29,6 +30,9 @@ use registry::SessionRegistry;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a record is tried to be written within that time.
 const TRIES: u32 = 3;
+
+/// What the processes that write them are called.
+const WRITER: &CStr = c"rlogind-utmp";
 
 /// Who logs in where.
 #[derive(Debug, Clone)]
@@ -71,9 +75,17 @@ pub enum PendingCause {
     Failed,
 }
 
+/// A child that writes the records of one login when it is told of it.
+#[derive(Debug, Default)]
+pub struct Writer(Option<Child>);
+
 /// The records of the session that this process stands for.
 #[derive(Debug)]
 pub struct SessionRecords {
+    /// Writes the login. Started early, when there was little of this process to copy.
+    writer: Writer,
+    /// Has no more to do, and is to be taken out of the process table.
+    done: Option<Child>,
     registry: SessionRegistry,
     policy: Records,
     record: LoginRecord,
@@ -99,10 +111,21 @@ pub fn failure(policy: Records, who: &Who) {
     }
 }
 
+impl Writer {
+    /// Starts it, unless no records are written. Without it another child is started when the user logs in.
+    #[must_use]
+    pub fn start(policy: Records) -> Writer {
+        let write = move |text: &[u8]| {
+            postcard::from_bytes(text).is_ok_and(|login: Login| write_one(policy, &login).is_ok())
+        };
+        Writer(if policy == Records::No { None } else { Child::start(WRITER, write).ok() })
+    }
+}
+
 impl SessionRecords {
     /// Of a user that logs in now. `since` was taken before PAM opened the session.
     #[must_use]
-    pub fn new(config: &Config, who: &Who, since: Stamp) -> SessionRecords {
+    pub fn new(config: &Config, who: &Who, since: Stamp, writer: Writer) -> SessionRecords {
         let registry = SessionRegistry::of(config);
         let login = login_of(who, since);
         // Without these nobody finds out that the process is gone.
@@ -110,7 +133,8 @@ impl SessionRecords {
         let started = (0..TRIES).find_map(|_| process::started_at(login.pid).ok().flatten());
         let started = started.unwrap_or_default();
         let record = LoginRecord { boot, started, login };
-        SessionRecords { registry, policy: config.audit.records, record, is_left_out: false, trouble: None }
+        let policy = config.audit.records;
+        SessionRecords { writer, done: None, registry, policy, record, is_left_out: false, trouble: None }
     }
 
     /// The user logged in. Returns what the records worker has to do.
@@ -119,6 +143,7 @@ impl SessionRecords {
             return None;
         }
         if self.registry.is_pending() {
+            self.done = self.writer.0.take();
             self.record.login.write_login = true;
             return self.begin_to_wait(PendingCause::Blocked);
         }
@@ -134,6 +159,11 @@ impl SessionRecords {
             }
             outcome @ (Outcome::Failed | Outcome::TimedOut) => self.begin_to_wait(self.cause(outcome)),
         }
+    }
+
+    /// Takes the child that was to write the login out of the process table. It may take a moment to be gone.
+    pub fn reap_writer(&mut self) {
+        self.done.take().into_iter().for_each(Child::reap);
     }
 
     /// Why there is no entry of the session in the registry; once.
@@ -162,21 +192,30 @@ impl SessionRecords {
         (!self.is_left_out).then(|| self.leave(cause))
     }
 
-    fn write(&self) -> Outcome {
+    fn write(&mut self) -> Outcome {
         let deadline = Instant::now() + PATIENCE;
-        let login = &self.record.login;
-        // The worker may have written the login, and others much more.
-        let search =
-            if login.write_login && login.logout.is_some() { Search::Thorough } else { Search::Recent };
         for _ in 0..TRIES {
-            let task = || update(self.policy, &mut [login.clone()], search).is_ok();
             let left = deadline.saturating_duration_since(Instant::now());
-            match run_in_child(c"rlogind-records", left, task) {
+            match self.try_write(left) {
                 Ok(Outcome::Failed) | Err(_) => {}
                 Ok(outcome @ (Outcome::Done | Outcome::TimedOut)) => return outcome,
             }
         }
         Outcome::Failed
+    }
+
+    fn try_write(&mut self, limit: Duration) -> io::Result<Outcome> {
+        let (policy, login) = (self.policy, &self.record.login);
+        match self.writer.0.take() {
+            Some(child) => {
+                let text = postcard::to_stdvec(login).map_err(io::Error::other)?;
+                let outcome = child.run(&text, limit);
+                // Nobody has to wait now for its end.
+                self.done = Some(child);
+                Ok(outcome)
+            }
+            None => run_in_child(WRITER, limit, || write_one(policy, login).is_ok()),
+        }
     }
 
     fn cause(&self, outcome: Outcome) -> PendingCause {
@@ -227,6 +266,13 @@ fn login_of(who: &Who, since: Stamp) -> Login {
         write_login: false,
         logout: None,
     }
+}
+
+/// Writes what is missing of a session's records.
+fn write_one(policy: Records, login: &Login) -> io::Result<()> {
+    // The worker may have written the login, and others much more.
+    let search = if login.write_login && login.logout.is_some() { Search::Thorough } else { Search::Recent };
+    update(policy, &mut [login.clone()], search).map(|_| ())
 }
 
 /// Writes what is missing of these logins, the earliest first, to wtmp and utmp. Returns of each whether a logout was
@@ -318,6 +364,8 @@ mod tests {
     fn session(policy: Records, folder: &Path) -> SessionRecords {
         let registry = SessionRegistry::at(folder.join("sessions"));
         SessionRecords {
+            writer: Writer::start(policy),
+            done: None,
             registry,
             policy,
             record: record("pts/3", 0, 100),

@@ -30,7 +30,7 @@ use crate::audit::event::LoginEvent;
 use crate::config::Config;
 use crate::ipc::{FromSession, Incoming, SessionEndpoint, SessionStart, Shared, ToSession};
 use crate::records::registry::SessionRegistry;
-use crate::records::{Pending, worker};
+use crate::records::{Pending, Writer, worker};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, DescriptorLimit, Process};
 use crate::sys::{memory_file, module_log, resolve};
@@ -53,6 +53,8 @@ struct Login {
     host: Option<String>,
     console: Rc<Console>,
     monitor: Rc<RefCell<SessionEndpoint>>,
+    /// Until somebody has logged in.
+    records: RefCell<Writer>,
 }
 
 /// What the client said of users. Some clients send the password as their own
@@ -176,6 +178,8 @@ impl Login {
             return Err(io::Error::other("no terminal from the monitor"));
         };
         let Shared { config, source } = Shared::load(shared)?;
+        // Early: name services and PAM modules make this process a large one.
+        let records = RefCell::new(Writer::start(config.audit.records));
         let SessionStart { peer, fields, tty: tty_name, descriptors, .. } = start;
         let Handshake { client_user, server_user, terminal, speed } =
             Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
@@ -190,7 +194,8 @@ impl Login {
         let deadline = Instant::now() + config.limits.login;
         let console = Rc::new(Console::new(tty, leader, Rc::clone(&monitor), deadline)?);
         let host = resolve::confirmed_name(peer.ip()).ok();
-        let login = Login { config, source, peer, tty: tty_name, terminal, speed, host, console, monitor };
+        let login =
+            Login { config, source, peer, tty: tty_name, terminal, speed, host, console, monitor, records };
         Ok((login, Names { client_user, server_user }))
     }
 

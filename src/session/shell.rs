@@ -68,7 +68,7 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     let home = home_or_root(login, &user);
     let host = login.host_or_address();
     let who = Who { line: &login.tty, user: &user.name, host: &host, address: login.peer.ip() };
-    let mut records = SessionRecords::new(&login.config, &who, before);
+    let mut records = SessionRecords::new(&login.config, &who, before, login.records.take());
     // Before the shell: its start files may ask who is logged in.
     login.report_records(records.login());
     if let Some(trouble) = records.take_trouble() {
@@ -87,6 +87,7 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
         host: login.host.clone(),
         pid: shell.id(),
     });
+    records.reap_writer();
     Ok(Session { user, pam, shell, signals, records })
 }
 

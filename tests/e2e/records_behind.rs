@@ -245,7 +245,9 @@ fn a_session_process_that_is_killed_while_its_login_is_written_leaves_no_ghost()
         peer.expect("Password: ");
         peer.send(format!("{}\r", ALICE.password));
         let child = eventually("its child waits for the lock", PATIENCE, || {
-            processes::all().into_iter().find(|process| process.name == WORKER)
+            let all = processes::all().into_iter();
+            let waits = |child: &Process| child.descriptor_list().iter().any(|file| file.ends_with("/wtmp"));
+            all.filter(|process| process.name == "rlogind-utmp").find(waits)
         });
         send(&Process::of(child.parent).unwrap(), Signal::SIGKILL);
         eventually("it goes with the session", PATIENCE, || Process::of(child.pid).is_none().then_some(()));
