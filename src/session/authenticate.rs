@@ -7,7 +7,6 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::rc::Rc;
-use std::time::Duration;
 
 use nix::unistd::User;
 use zeroize::Zeroizing;
@@ -29,8 +28,9 @@ const MAX_BANNER: u64 = 64 * 1024;
 const MAX_EMPTY: u32 = 20;
 /// How often the account modules may put another account in the place of the one they are asked of.
 const MAX_CHANGES: u32 = 3;
-/// What a name that cannot be one costs; PAM never sees it.
-const BAD_NAME_DELAY: Duration = Duration::from_secs(2);
+/// The name that PAM is asked about where there is no account: what was given may be a password, and modules log
+/// the name they are asked about. No line of passwd(5) can begin like that.
+const NO_ACCOUNT: &str = ":unknown";
 
 /// A user who may have a shell, and the PAM transaction that says so.
 pub(super) struct Authenticated {
@@ -153,7 +153,7 @@ impl Login {
         if granted.account() != user.name {
             return Err(NoSession::Refused("the verdict is about another account".to_owned()));
         }
-        let mut pam = self.start_pam(user.name.as_bytes())?;
+        let mut pam = self.start_pam(&user.name)?;
         let granted_to = user.uid;
         // Only here: otherwise a pam_rhosts left in the service file would let people
         // in behind the rules.
@@ -205,14 +205,10 @@ impl Login {
         client_user: &Name,
         attempt: u32,
     ) -> Result<Option<Authenticated>, NoSession> {
+        let known = if Name::new(name).is_ok() { find_user(name)? } else { None };
+        let mut pam = self.start_pam(known.as_ref().map_or(NO_ACCOUNT, |user| &user.name))?;
         // What failed is written down before it costs time: the user may leave meanwhile.
-        if Name::new(name).is_err() {
-            self.password_failed(None, attempt, "the name cannot be one");
-            std::thread::sleep(BAD_NAME_DELAY);
-            return Ok(None);
-        }
-        let mut pam = self.start_pam(name)?;
-        match self.authenticate(name, &mut pam, attempt) {
+        match self.authenticate(known.as_ref(), &mut pam, attempt) {
             // The rules were asked about the first name only, and here is another.
             Ok(Some(user)) if self.is_refused(&user, client_user) => {
                 self.password_failed(Some(&user), attempt, "a rule refuses this account from there");
@@ -243,17 +239,16 @@ impl Login {
     /// Asks PAM; `None` when the log knows why not.
     fn authenticate(
         &self,
-        name: &[u8],
+        known: Option<&User>,
         pam: &mut Transaction<Prompts>,
         attempt: u32,
     ) -> Result<Option<User>, NoSession> {
-        let known = find_user(name)?;
         let outcome = pam.authenticate();
         if let Some(over) = self.console.over() {
             return Err(NoSession::Over(over));
         }
         if let Err(failure) = outcome {
-            self.password_failed(known.as_ref(), attempt, &failure.to_string());
+            self.password_failed(known, attempt, &failure.to_string());
             return if failure.is_final() {
                 Err(NoSession::Refused(format!("PAM wants no other attempt: {failure}")))
             } else {
@@ -273,15 +268,17 @@ impl Login {
         self.admit(user, pam)
     }
 
-    fn start_pam(&self, name: &[u8]) -> Result<Transaction<Prompts>, NoSession> {
+    /// Begins with PAM about an account, or about none.
+    fn start_pam(&self, account: &str) -> Result<Transaction<Prompts>, NoSession> {
         let impossible = |_| NoSession::Refused("a name with a NUL in it".to_owned());
         let service = CString::new(self.config.login.pam_service.as_str()).map_err(impossible)?;
-        let name = CString::new(name).map_err(impossible)?;
-        let host = CString::new(self.host_or_address()).map_err(impossible)?;
+        let account = CString::new(account).map_err(impossible)?;
+        // Never the name: modules look it up, and its owner may give it any address besides the own one.
+        let address = CString::new(self.peer.ip().to_string()).map_err(impossible)?;
         let tty = CString::new(self.tty.as_str()).map_err(impossible)?;
         let prompts = Prompts(Rc::clone(&self.console));
-        let mut pam = Transaction::start(&service, Some(&name), prompts).map_err(refused)?;
-        pam.set(Item::RemoteHost, &host).map_err(refused)?;
+        let mut pam = Transaction::start(&service, Some(&account), prompts).map_err(refused)?;
+        pam.set(Item::RemoteHost, &address).map_err(refused)?;
         pam.set(Item::Tty, &tty).map_err(refused)?;
         pam.set(Item::UserPrompt, c"login: ").map_err(refused)?;
         Ok(pam)

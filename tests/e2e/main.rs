@@ -24,6 +24,7 @@ mod processes;
 mod superserver;
 mod terminal;
 mod tracer;
+mod unvouched;
 mod world;
 
 mod activation;

@@ -438,13 +438,13 @@ fn modules_are_told_who_asks_from_where() {
         for name in ["authenticate", "account", "open"] {
             let line = calls().into_iter().find(|line| line.starts_with(&format!("{name} "))).unwrap();
             assert_eq!(noted(&line, "user"), "alice", "{line}");
-            assert_eq!(noted(&line, "rhost"), "localhost", "{line}");
+            assert_eq!(noted(&line, "rhost"), "127.0.0.1", "{line}");
             // Not set: otherwise a pam_rhosts that was left behind would decide.
             assert_eq!(noted(&line, "ruser"), "(none)", "{line}");
             assert_eq!(Some(noted(&line, "tty")), tty.strip_prefix("/dev/"), "{line}");
             assert_eq!(noted(&line, "prompt"), "login: ", "{line}");
         }
-        // Without a confirmed name, the address.
+        // The address, whether or not it has a name.
         let mut peer = Peer::connect_from([127, 0, 0, 77].into());
         peer.send(handshake("nobody", "bob", "vt100/38400"));
         peer.give_password(BOB);

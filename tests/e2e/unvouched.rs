@@ -1,0 +1,116 @@
+//! What a client says of names before anybody has vouched for it: where it may not turn up.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::accounts::ALICE;
+use crate::audit::field;
+use crate::daemon;
+use crate::peer::{Peer, handshake};
+use crate::probe::{build, calls, service_with};
+use crate::terminal::PATIENCE;
+use crate::world::{World, world};
+
+/// What is typed as a name: a password, control characters that terminals obey, a line of the log.
+const NAMES: [&str; 4] = [
+    "S3cret-typed",
+    "S3cret\u{202e}\u{9b}2J",
+    "-fS3cret",
+    "S3cret]: x event=\"password-failed\" user=\"alice\" address=\"203.0.113.9\" port=\"1023\"",
+];
+
+/// All that was logged, and all that modules were told.
+fn written(world: &World) -> String {
+    world.audit.text() + &daemon::told() + &calls().join("\n")
+}
+
+#[test]
+fn a_name_that_is_no_account_reaches_no_module_and_no_log() {
+    world(|world| {
+        if !build() {
+            return;
+        }
+        service_with("auth required PROBE\naccount required PROBE");
+        let _daemon = world.serve("");
+        let mut asked = 0;
+        for (index, name) in NAMES.into_iter().enumerate() {
+            for end in ["wrong\r", "\x03", "\x04", ""] {
+                for typed in [true, false] {
+                    // The others are no names, and the handshake with them is refused.
+                    if !typed && index > 0 {
+                        continue;
+                    }
+                    let mut peer = Peer::hello("nobody", if typed { "" } else { name });
+                    if typed {
+                        peer.expect("login: ");
+                        peer.send(format!("{name}\r"));
+                    }
+                    peer.expect("Password: ");
+                    peer.send(end);
+                    if end.starts_with("wrong") {
+                        peer.expect("Login incorrect");
+                    }
+                    drop(peer);
+                    asked += 1;
+                }
+            }
+        }
+        world.audit.wait_count("login-abandoned", asked);
+        assert_eq!(asked, 20);
+        let all = written(world);
+        assert!(!all.contains("S3cret") && !all.contains("203.0.113.9"), "{all}");
+        // But PAM was asked each time, about a name that cannot be one.
+        let calls = calls();
+        let of_none = calls.iter().filter(|line| line.starts_with("authenticate user=:unknown "));
+        assert_eq!(of_none.count(), asked, "{calls:#?}");
+        let lines = world.audit.text();
+        assert!(lines.contains("could not identify password for [:unknown]"), "{lines}");
+    });
+}
+
+#[test]
+fn a_name_that_cannot_be_one_costs_what_a_wrong_password_costs() {
+    world(|world| {
+        service_with("auth optional pam_faildelay.so delay=2000000");
+        let _daemon = world.serve("");
+        let cost = |name: &str| {
+            let mut peer = Peer::hello("nobody", "");
+            peer.expect("login: ");
+            peer.send(format!("{name}\r"));
+            peer.expect("Password: ");
+            let begun = Instant::now();
+            peer.send("wrong-Secret-9\r");
+            peer.expect_bytes(b"Login incorrect", PATIENCE);
+            begun.elapsed()
+        };
+        // PAM varies it by half at most.
+        for name in ["alice", "nobodyatall", "-froot", "a\x01b", "[nn", "\u{e9}t\u{e9}"] {
+            let cost = cost(name);
+            assert!(cost > Duration::from_millis(950), "{name:?}: {cost:?}");
+        }
+        world.audit.wait_count("password-failed", 6);
+    });
+}
+
+#[test]
+fn an_address_decides_and_its_name_does_not() {
+    world(|world| {
+        service_with("account requisite pam_access.so accessfile=/etc/access.test nodefgroup");
+        fs::write("/etc/access.test", "+ : ALL : 10.0.0.0/8\n- : ALL : ALL\n").unwrap();
+        // The owner of the name gives it the own address, and one of those that may come.
+        let hosts = fs::read_to_string("/etc/hosts").unwrap();
+        fs::write("/etc/hosts", format!("127.0.0.66 two-faced\n10.0.0.1 two-faced\n{hosts}")).unwrap();
+        let _daemon = world.serve("");
+        let mut peer = Peer::connect_from([127, 0, 0, 66].into());
+        peer.send(handshake("nobody", "alice", "vt100/38400"));
+        peer.expect("Password: ");
+        peer.send(format!("{}\r", ALICE.password));
+        peer.expect("Login incorrect");
+        let line = world.audit.wait("account-refused");
+        assert_eq!(field(&line, "host"), Some("two-faced"), "the name is confirmed: {line}");
+        fs::write("/etc/access.test", "+ : ALL : 127.0.0.66\n- : ALL : ALL\n").unwrap();
+        let mut peer = Peer::connect_from([127, 0, 0, 66].into());
+        peer.send(handshake("nobody", "alice", "vt100/38400"));
+        peer.give_password(ALICE);
+    });
+}
