@@ -1,41 +1,91 @@
 //! Who may connect: how many in all, how many from one source, and how many that are
-//! not logged in yet.
+//! not logged in yet. When there is no place left for these, the oldest of whoever has most gives way, so that
+//! nobody who fills the places shuts the others out.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use crate::config::Startups;
-use crate::ipc::RelayLimits;
+use crate::ipc::{ConnectionId, RelayLimits};
+
+/// Why one is refused, or gives way.
+pub const NOT_LOGGED_IN: &str = "too many connections that are not logged in";
+
+/// How many widths of networks are told apart.
+const WIDTHS: usize = 3;
+
+/// Connections of one network that may come at once and not log in, whatever the limits say.
+const AT_ONCE: u32 = 100;
+/// Those that may come in each second after that.
+const EACH_SECOND: f64 = 10.0;
+/// Networks whose pace is known.
+const MOST_NETWORKS: usize = 4096;
 
 /// What counts as one source: an IPv4 address, or the /64 an IPv6 host sits in,
 /// whose addresses are all its own to choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Source(u64, bool);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Source {
+    /// The address, or its first 64 bits, in the upper bits.
+    bits: u64,
+    is_v6: bool,
+}
 
 impl Source {
     /// The source of a (canonical) address.
     #[must_use]
     pub fn of(address: IpAddr) -> Source {
         match address.to_canonical() {
-            IpAddr::V4(ip) => Source(u64::from(u32::from(ip)), false),
+            IpAddr::V4(ip) => Source { bits: u64::from(u32::from(ip)) << 32, is_v6: false },
             IpAddr::V6(ip) => {
                 let [a, b, c, d, ..] = ip.segments().map(u64::from);
-                Source(a << 48 | b << 32 | c << 16 | d, true)
+                Source { bits: a << 48 | b << 32 | c << 16 | d, is_v6: true }
             }
         }
     }
+
+    /// The networks that one client may have to itself, the widest first: a /48, a /56 and a /64 of IPv6, a
+    /// /24 and the address itself of IPv4.
+    fn networks(self) -> [Source; WIDTHS] {
+        let lengths = if self.is_v6 { [48, 56, 64] } else { [24, 24, 32] };
+        lengths.map(|length| Source { bits: self.bits & (u64::MAX << (64 - length)), ..self })
+    }
 }
 
-/// Counts live connections, and those among them that are not logged in yet.
+/// Who has a place, whoever is logged in and whoever is not.
 ///
-/// Pure: what is random comes from outside.
+/// ```text
+/// (enter) ──▶ starting ──logged_in──▶ logged in
+///                 └────────depart───────┴──▶ departing ──leave──▶ (gone)
+/// ```
+/// A connection that departs has a session process that has not ended yet. Such processes take nobody's place, but
+/// there is a limit on them, or strangers who connect and leave could start any number.
+///
+/// Pure: what is random, and the time, come from outside.
 #[derive(Debug)]
 pub struct Admission {
     limits: Limits,
-    live: u32,
-    starting: u32,
+    pace: Pace,
+    places: HashMap<ConnectionId, Place>,
     sources: HashMap<Source, u32>,
+    starting: Group,
+    departing: Group,
+}
+
+/// One connection's.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    source: Source,
+    standing: Standing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Starting,
+    LoggedIn,
+    Departing,
 }
 
 /// How many there may be.
@@ -60,7 +110,14 @@ impl Admission {
     /// With these limits.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Admission { limits, live: 0, starting: 0, sources: HashMap::new() }
+        Admission {
+            limits,
+            pace: Pace::default(),
+            places: HashMap::new(),
+            sources: HashMap::new(),
+            starting: Group::default(),
+            departing: Group::default(),
+        }
     }
 
     /// Sets other limits; who is in stays in.
@@ -68,66 +125,230 @@ impl Admission {
         self.limits = limits;
     }
 
-    /// Counts a connection in, as one that is not logged in yet. `random` is any number,
-    /// and another one each time.
+    /// Gives a connection a place, as one that is not logged in yet. `random` is any number, and another one each
+    /// time. Returns who has to give way to it, if somebody has: that one departs or leaves next.
     ///
     /// # Errors
     /// The reason why there is no place for it.
-    pub fn enter(&mut self, source: Source, random: u64) -> Result<(), &'static str> {
-        if self.live >= self.limits.sessions {
-            return Err("too many connections");
-        }
-        let of_source = self.sources.get(&source).copied().unwrap_or(0);
-        if of_source >= self.limits.per_source {
+    pub fn enter(
+        &mut self,
+        id: ConnectionId,
+        source: Source,
+        random: u64,
+        now: Instant,
+    ) -> Result<Option<ConnectionId>, &'static str> {
+        if self.sources.get(&source).is_some_and(|count| *count >= self.limits.per_source) {
             return Err("too many connections from this source");
         }
-        if self.is_drawn(random) {
-            return Err("too many connections that are not logged in");
+        if self.is_ending_too_many(source) {
+            return Err("too many connections that are ending");
         }
-        self.sources.insert(source, of_source + 1);
-        self.live += 1;
-        self.starting += 1;
-        Ok(())
+        let live = self.places.len() - self.departing.count;
+        let (reason, is_full) = if live >= self.limits.sessions as usize {
+            ("too many connections", true)
+        } else if self.starting.count >= self.limits.startups.full as usize {
+            (NOT_LOGGED_IN, true)
+        } else if self.is_drawn(random) && self.starting.most(source).has_newcomer {
+            return Err(NOT_LOGGED_IN);
+        } else {
+            ("", false)
+        };
+        if !self.pace.takes(source, self.limits.startups.start, now) {
+            return Err("too many connections from this network that do not log in");
+        }
+        let gives_way = if is_full { Some(self.starting.most(source).oldest.ok_or(reason)?) } else { None };
+        self.add(id, source, Standing::Starting);
+        Ok(gives_way)
     }
 
-    /// Counts a connection in that another relay had admitted, whatever the limits are now;
+    /// Gives a connection a place that another relay had admitted, whatever the limits are now;
     /// `starting` while nobody is logged in.
-    pub fn resume(&mut self, source: Source, starting: bool) {
+    pub fn resume(&mut self, id: ConnectionId, source: Source, starting: bool) {
+        self.add(id, source, if starting { Standing::Starting } else { Standing::LoggedIn });
+    }
+
+    /// A connection that has a place is logged in.
+    pub fn logged_in(&mut self, id: ConnectionId) {
+        if let Some(place) = self.places.get(&id) {
+            self.pace.gives_back(place.source);
+        }
+        self.become_another(id, Standing::LoggedIn);
+    }
+
+    /// A connection is closed, and its session's process may still live.
+    pub fn depart(&mut self, id: ConnectionId) {
+        self.become_another(id, Standing::Departing);
+    }
+
+    /// Nothing is left of a connection; of one that has no place there is nothing to do.
+    pub fn leave(&mut self, id: ConnectionId) {
+        let Some(place) = self.places.remove(&id) else { return };
+        self.group(place.standing).into_iter().for_each(|group| group.remove(id, place.source));
+        if let Some(count) = self.sources.get_mut(&place.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.sources.remove(&place.source);
+            }
+        }
+    }
+
+    /// Whether a connection is closed and its session's process has not ended.
+    #[must_use]
+    pub fn is_departing(&self, id: ConnectionId) -> bool {
+        self.places.get(&id).is_some_and(|place| place.standing == Standing::Departing)
+    }
+
+    fn add(&mut self, id: ConnectionId, source: Source, standing: Standing) {
         *self.sources.entry(source).or_insert(0) += 1;
-        self.live += 1;
-        self.starting += u32::from(starting);
+        self.group(standing).into_iter().for_each(|group| group.insert(id, source));
+        self.places.insert(id, Place { source, standing });
+    }
+
+    fn become_another(&mut self, id: ConnectionId, standing: Standing) {
+        let Some(place) = self.places.get_mut(&id) else { return };
+        let before = std::mem::replace(place, Place { standing, ..*place });
+        self.group(before.standing).into_iter().for_each(|group| group.remove(id, before.source));
+        self.group(standing).into_iter().for_each(|group| group.insert(id, before.source));
+    }
+
+    fn group(&mut self, standing: Standing) -> Option<&mut Group> {
+        match standing {
+            Standing::Starting => Some(&mut self.starting),
+            Standing::Departing => Some(&mut self.departing),
+            Standing::LoggedIn => None,
+        }
     }
 
     /// Whether one more that is not logged in is one of those to refuse: none of them below
     /// `start`, all of them from `full` on, and from `rate` percent up to that in between.
     fn is_drawn(&self, random: u64) -> bool {
         let Startups { start, rate, full } = self.limits.startups;
-        if self.starting < start {
+        let starting = u32::try_from(self.starting.count).unwrap_or(u32::MAX);
+        if starting < start {
             return false;
         }
-        if self.starting >= full {
+        if starting >= full {
             return true;
         }
         // In parts of 100 * span, so that nothing is rounded.
-        let [rate, span, above] = [rate, full - start, self.starting - start].map(u64::from);
+        let [rate, span, above] = [rate, full - start, starting - start].map(u64::from);
         random % (100 * span) < rate * span + (100 - rate.min(100)) * above
     }
 
-    /// A connection that was counted in is logged in.
-    pub fn logged_in(&mut self) {
-        self.starting -= 1;
+    /// Whether there are so many processes of closed connections that a client of this source gets none: half of
+    /// what there may be is for everybody, the rest for all but whoever has most.
+    fn is_ending_too_many(&self, source: Source) -> bool {
+        let (count, most) = (self.departing.count, self.limits.startups.full as usize);
+        count >= most || (count >= most.div_ceil(2) && self.departing.most(source).has_newcomer)
     }
+}
 
-    /// Counts a connection out that was counted in; `starting` when it never was logged in.
-    pub fn leave(&mut self, source: Source, starting: bool) {
-        if let Some(count) = self.sources.get_mut(&source) {
-            *count -= 1;
-            self.live -= 1;
-            self.starting -= u32::from(starting);
-            if *count == 0 {
-                self.sources.remove(&source);
+/// How fast a network's connections may follow each other that do not log in. Each costs a process, so they would
+/// make every login a slow one, without holding any place.
+#[derive(Debug, Default)]
+struct Pace(HashMap<Source, Level>);
+
+/// What came lately of a network, less what has been forgotten by then.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    count: f64,
+    at: Instant,
+}
+
+impl Pace {
+    /// Whether one more of that network may come. So many may come at once, at least [`AT_ONCE`].
+    fn takes(&mut self, source: Source, at_once: u32, now: Instant) -> bool {
+        let network = source.networks()[0];
+        if self.0.len() >= MOST_NETWORKS && !self.0.contains_key(&network) {
+            self.0.retain(|_, level| level.fall(now) > 0.0);
+            if self.0.len() >= MOST_NETWORKS {
+                // So many networks are not slowed down one by one.
+                return true;
             }
         }
+        let level = self.0.entry(network).or_insert(Level { count: 0.0, at: now });
+        let has_room = level.fall(now) < f64::from(at_once.max(AT_ONCE));
+        level.count += f64::from(u8::from(has_room));
+        has_room
+    }
+
+    /// One of them has logged in, and is not counted.
+    fn gives_back(&mut self, source: Source) {
+        if let Some(level) = self.0.get_mut(&source.networks()[0]) {
+            level.count -= 1.0;
+        }
+    }
+}
+
+impl Level {
+    /// Forgets what the time since the last look is enough for. Returns what is left.
+    fn fall(&mut self, now: Instant) -> f64 {
+        let time = now.saturating_duration_since(self.at);
+        *self = Level { count: (self.count - time.as_secs_f64() * EACH_SECOND).max(0.0), at: now };
+        self.count
+    }
+}
+
+/// Connections by the networks they come from.
+#[derive(Debug, Default)]
+struct Group {
+    by_networks: BTreeMap<[Source; WIDTHS], BTreeSet<ConnectionId>>,
+    count: usize,
+}
+
+/// What one source has of a group.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    networks: [Source; WIDTHS],
+    count: usize,
+    oldest: Option<ConnectionId>,
+    /// The newcomer is one of them.
+    has_newcomer: bool,
+}
+
+impl Group {
+    fn insert(&mut self, id: ConnectionId, source: Source) {
+        self.count += usize::from(self.by_networks.entry(source.networks()).or_default().insert(id));
+    }
+
+    fn remove(&mut self, id: ConnectionId, source: Source) {
+        let networks = source.networks();
+        let Some(ids) = self.by_networks.get_mut(&networks) else { return };
+        self.count -= usize::from(ids.remove(&id));
+        if ids.is_empty() {
+            self.by_networks.remove(&networks);
+        }
+    }
+
+    /// The share of whoever has most, the newcomer counted in: of the widest network that has most, of the network
+    /// in that one, and so on. Of equals it is the one who has been there longest.
+    fn most(&self, newcomer: Source) -> Share {
+        let shares = self.by_networks.iter().map(|(networks, ids)| Share {
+            networks: *networks,
+            count: ids.len(),
+            oldest: ids.first().copied(),
+            has_newcomer: false,
+        });
+        let mut shares: Vec<Share> = shares.collect();
+        let networks = newcomer.networks();
+        let own = Share { networks, count: 1, oldest: None, has_newcomer: true };
+        match shares.binary_search_by_key(&networks, |share| share.networks) {
+            Ok(index) => {
+                shares[index].count += 1;
+                shares[index].has_newcomer = true;
+            }
+            Err(index) => shares.insert(index, own),
+        }
+        for width in 0..WIDTHS {
+            let of_network = shares.chunk_by(|a, b| a.networks[width] == b.networks[width]);
+            let size = |shares: &&[Share]| shares.iter().map(|share| share.count).sum::<usize>();
+            let oldest = |shares: &&[Share]| shares.iter().filter_map(|share| share.oldest).min();
+            let age = |shares: &&[Share]| Reverse(oldest(shares).unwrap_or(ConnectionId(u64::MAX)));
+            if let Some(most) = of_network.max_by_key(|shares| (size(shares), age(shares))) {
+                shares = most.to_vec();
+            }
+        }
+        shares.first().copied().unwrap_or(own)
     }
 }
 
@@ -149,6 +370,8 @@ impl Dice {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn source(text: &str) -> Source {
@@ -159,54 +382,187 @@ mod tests {
         Admission::new(Limits { sessions, per_source, startups })
     }
 
+    /// Has clients come one after the other, and those go whom they displace.
+    struct Door {
+        admission: Admission,
+        next: u64,
+        now: Instant,
+    }
+
+    impl Door {
+        fn new(admission: Admission) -> Door {
+            Door { admission, next: 0, now: Instant::now() }
+        }
+
+        fn enter(&mut self, from: &str) -> Result<Option<u64>, &'static str> {
+            let id = ConnectionId(self.next);
+            self.next += 1;
+            // Slowly enough not to be held back for that.
+            self.now += Duration::from_millis(100);
+            let gone = self.admission.enter(id, source(from), 0, self.now)?;
+            gone.into_iter().for_each(|id| self.admission.leave(id));
+            Ok(gone.map(|id| id.0))
+        }
+
+        fn counts(&self) -> [usize; 3] {
+            [self.admission.places.len(), self.admission.starting.count, self.admission.departing.count]
+        }
+    }
+
+    const OF_SOURCE: Result<Option<u64>, &str> = Err("too many connections from this source");
+    const ENDING: Result<Option<u64>, &str> = Err("too many connections that are ending");
+
     #[test]
-    fn both_limits_hold_and_leaving_makes_room() {
-        let mut admission = admission(3, 2, Startups::limit(9));
-        let (a, b) = (source("192.0.2.1"), source("192.0.2.2"));
-        assert!(admission.enter(a, 0).is_ok());
-        assert!(admission.enter(a, 0).is_ok());
-        assert_eq!(admission.enter(a, 0), Err("too many connections from this source"));
-        assert!(admission.enter(b, 0).is_ok());
-        assert_eq!(admission.enter(b, 0), Err("too many connections"));
-        admission.leave(a, true);
-        assert!(admission.enter(b, 0).is_ok());
-        admission.leave(a, true);
-        admission.leave(b, true);
-        admission.leave(b, true);
-        assert!(admission.sources.is_empty());
-        assert_eq!((admission.live, admission.starting), (0, 0));
+    fn the_limits_hold_and_leaving_makes_room() {
+        let mut door = Door::new(admission(3, 2, Startups::limit(9)));
+        let (a, b, c) = ("192.0.2.1", "192.0.2.2", "192.0.2.3");
+        assert_eq!([door.enter(a), door.enter(a)], [Ok(None), Ok(None)]);
+        assert_eq!(door.enter(a), OF_SOURCE);
+        assert_eq!(door.enter(b), Ok(None));
+        // Whoever has most gives way while somebody is not logged in, and nobody does then.
+        assert_eq!(door.enter(b), Ok(Some(0)));
+        [1, 3, 4].into_iter().for_each(|id| door.admission.logged_in(ConnectionId(id)));
+        assert_eq!(door.enter(c), Err("too many connections"));
+        door.admission.leave(ConnectionId(3));
+        assert_eq!(door.enter(c), Ok(None));
+        (0..9).for_each(|id| door.admission.leave(ConnectionId(id)));
+        assert_eq!(door.counts(), [0; 3]);
+        assert!(door.admission.sources.is_empty() && door.admission.starting.by_networks.is_empty());
     }
 
     #[test]
     fn who_is_refused_leaves_nothing_behind() {
-        let mut admission = admission(1, 9, Startups::limit(9));
-        assert!(admission.enter(source("192.0.2.1"), 0).is_ok());
+        let mut door = Door::new(admission(1, 9, Startups::limit(9)));
+        assert_eq!(door.enter("192.0.2.1"), Ok(None));
+        door.admission.logged_in(ConnectionId(0));
         for last in 2..100 {
-            assert!(admission.enter(source(&format!("192.0.2.{last}")), 0).is_err());
+            assert!(door.enter(&format!("192.0.2.{last}")).is_err());
         }
-        assert_eq!(admission.sources.len(), 1);
+        assert_eq!((door.counts(), door.admission.sources.len()), ([1, 0, 0], 1));
     }
 
     #[test]
-    fn who_is_logged_in_does_not_count_as_starting_any_more() {
-        let mut admission = admission(9, 9, Startups::limit(2));
-        let a = source("192.0.2.1");
-        let refused = Err("too many connections that are not logged in");
-        assert!(admission.enter(a, 0).is_ok() && admission.enter(a, 0).is_ok());
-        assert_eq!(admission.enter(a, u64::MAX), refused);
-        admission.logged_in();
-        assert!(admission.enter(a, 0).is_ok());
-        assert_eq!(admission.enter(a, 0), refused);
-        admission.leave(a, false);
-        assert_eq!(admission.enter(a, 0), refused, "the one that left was not starting");
-        admission.leave(a, true);
-        assert!(admission.enter(a, 0).is_ok());
+    fn who_is_logged_in_never_gives_way() {
+        let mut door = Door::new(admission(9, 9, Startups::limit(2)));
+        assert_eq!([door.enter("192.0.2.1"), door.enter("192.0.2.1")], [Ok(None), Ok(None)]);
+        door.admission.logged_in(ConnectionId(0));
+        assert_eq!(door.enter("192.0.2.1"), Ok(None));
+        assert_eq!(door.enter("192.0.2.1"), Ok(Some(1)));
+        door.admission.logged_in(ConnectionId(2));
+        door.admission.logged_in(ConnectionId(3));
+        assert_eq!((door.enter("192.0.2.9"), door.counts()), (Ok(None), [4, 1, 0]));
+    }
+
+    #[test]
+    fn one_network_that_fills_all_places_gives_way_to_others_and_to_itself() {
+        for (attacker, others) in [
+            ("2001:db8:0:%x::1", ["2001:db8:1::1", "192.0.2.1"]),
+            ("198.51.100.%d", ["198.51.101.1", "2001:db8::1"]),
+        ] {
+            let mut door = Door::new(admission(1000, 100, Startups::limit(100)));
+            let from = |n: u64| {
+                attacker.replace("%x", &format!("{:x}", n % 9000)).replace("%d", &(n % 200).to_string())
+            };
+            for n in 0..100 {
+                assert_eq!(door.enter(&from(n)), Ok(None));
+            }
+            let mut spared = BTreeSet::new();
+            for other in others.into_iter().cycle().take(40) {
+                spared.insert(door.next);
+                for from in [other].into_iter().chain([from(door.next).as_str(); 25]) {
+                    let gone = door.enter(from).unwrap().unwrap();
+                    assert!(!spared.contains(&gone), "{from} made another source give way");
+                }
+            }
+            assert_eq!(door.counts(), [100, 100, 0]);
+        }
+    }
+
+    #[test]
+    fn in_the_network_that_has_most_the_one_that_has_most_gives_way() {
+        let mut door = Door::new(admission(1000, 100, Startups::limit(12)));
+        let own = ["2001:db8:7:100::1", "2001:db8:7:2::1", "2001:db8:7:3::1", "2001:db8:8::1", "192.0.2.1"];
+        for from in own {
+            assert_eq!(door.enter(from), Ok(None));
+        }
+        // Another /56 of the same /48, two of its /64.
+        for from in ["2001:db8:7:101::1"; 3].into_iter().chain(["2001:db8:7:102::1"; 4]) {
+            assert_eq!(door.enter(from), Ok(None));
+        }
+        assert_eq!(door.enter("203.0.113.1"), Ok(Some(8)), "of the /64 with four");
+        assert_eq!(door.enter("203.0.113.1"), Ok(Some(5)), "of equals the older ones");
+    }
+
+    #[test]
+    fn between_the_thresholds_only_whoever_has_most_is_refused() {
+        let mut door = Door::new(admission(1000, 100, Startups { start: 10, rate: 100, full: 60 }));
+        for _ in 0..10 {
+            assert_eq!(door.enter("192.0.2.1"), Ok(None));
+        }
+        for n in 0..9 {
+            assert_eq!(door.enter("192.0.2.1"), Err(NOT_LOGGED_IN));
+            assert_eq!(door.enter("198.51.100.1"), Ok(None), "{n}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_does_not_log_in_is_slowed_down_and_nobody_else() {
+        let mut admission = admission(9000, 9000, Startups { start: 150, rate: 1, full: 9000 });
+        let (start, mut next) = (Instant::now(), 0);
+        let mut enter = |admission: &mut Admission, from: &str, after: u64, logs_in: bool| {
+            let (id, now) = (ConnectionId(next), start + Duration::from_millis(after));
+            next += 1;
+            let entered = admission.enter(id, source(from), u64::MAX, now).is_ok();
+            if entered && logs_in {
+                admission.logged_in(id);
+            }
+            admission.leave(id);
+            entered
+        };
+        let in_a_row =
+            |enter: &mut dyn FnMut(u64) -> bool, after: u64| (0..1000).filter(|_| enter(after)).count();
+        let mut stranger =
+            |after| enter(&mut admission, &format!("2001:db8:7:{}::1", after / 1000), after, false);
+        assert_eq!(in_a_row(&mut stranger, 0), 150);
+        assert_eq!(in_a_row(&mut stranger, 1000), 10);
+        assert_eq!(in_a_row(&mut stranger, 1100), 1);
+        assert_eq!(in_a_row(&mut stranger, 60_000), 150, "after a rest");
+        assert!((0..1000).all(|_| enter(&mut admission, "192.0.2.1", 0, true)), "who logs in");
+        assert!(enter(&mut admission, "2001:db8:8::1", 60_000, false), "another network");
+        for n in 0..20_000_u32 {
+            let address = std::net::Ipv4Addr::from(n << 8);
+            assert!(enter(&mut admission, &address.to_string(), 60_000, false));
+        }
+        assert!(admission.pace.0.len() <= MOST_NETWORKS);
+    }
+
+    #[test]
+    fn processes_that_end_take_nobodys_place_and_are_bounded() {
+        let mut door = Door::new(admission(1000, 1000, Startups::limit(10)));
+        let leaves_at_once = |door: &mut Door, from: &str| {
+            let entered = door.enter(from);
+            door.admission.depart(ConnectionId(door.next - 1));
+            entered
+        };
+        for n in 0..5 {
+            assert_eq!(leaves_at_once(&mut door, "192.0.2.1"), Ok(None), "{n}");
+        }
+        assert_eq!(leaves_at_once(&mut door, "192.0.2.1"), ENDING);
+        for n in 0..5 {
+            let other = format!("203.0.{n}.1");
+            assert_eq!(leaves_at_once(&mut door, &other), Ok(None), "{other}");
+        }
+        assert_eq!(leaves_at_once(&mut door, "203.0.9.1"), ENDING);
+        assert!(door.admission.is_departing(ConnectionId(0)));
+        door.admission.leave(ConnectionId(0));
+        assert!(!door.admission.is_departing(ConnectionId(0)));
+        assert_eq!(door.enter("203.0.9.1"), Ok(None));
     }
 
     /// Out of 1000 numbers, evenly spread, how many refuse when so many are starting.
-    fn refused(startups: Startups, starting: u32) -> u32 {
+    fn refused(startups: Startups, starting: usize) -> u32 {
         let mut admission = admission(u32::MAX, u32::MAX, startups);
-        admission.starting = starting;
+        admission.starting.count = starting;
         let span = u64::from(startups.full - startups.start).max(1) * 100;
         (0..1000_u64).map(|part| u32::from(admission.is_drawn(part * span / 1000))).sum()
     }
@@ -215,7 +571,7 @@ mod tests {
     fn between_the_thresholds_the_chance_rises_evenly() {
         let startups = Startups { start: 10, rate: 30, full: 60 };
         for (starting, of_1000) in
-            [(0, 0), (9, 0), (10, 300), (35, 650), (59, 986), (60, 1000), (61, 1000), (u32::MAX, 1000)]
+            [(0, 0), (9, 0), (10, 300), (35, 650), (59, 986), (60, 1000), (61, 1000), (1_000_000, 1000)]
         {
             assert_eq!(refused(startups, starting), of_1000, "{starting}");
         }

@@ -312,6 +312,25 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         }
     }
 
+    /// Sends the client away for another one, as far as that takes no time: the connection is dropped next.
+    pub fn give_way(&mut self, scratch: &mut Scratch) {
+        let answer = match &self.phase {
+            Phase::Request(..) => tcpmux::BUSY.to_vec(),
+            Phase::Handshake(..) | Phase::Opening(..) => answer::refusal("Try again", true),
+            // A client that does not take its output would not read this either.
+            Phase::Live(_) if self.client.outgoing.is_empty() => answer::refusal("Try again", false),
+            Phase::Live(_) | Phase::Closing { .. } => Vec::new(),
+        };
+        self.client.outgoing.push(&answer);
+        let _ = self.client.flush();
+        self.client.io.shutdown_write();
+        // Unread, what it has sent already would make the close a reset, at which some clients forget what they were
+        // told.
+        let room = &mut scratch.bytes[..HANDSHAKE_READ];
+        let _ = self.client.read(room);
+        room.fill(0);
+    }
+
     /// The session process has ended.
     pub fn session_ended(&mut self, now: Instant) {
         if let Phase::Live(live) = &mut self.phase {

@@ -6,6 +6,7 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
+use super::admission::NOT_LOGGED_IN;
 use super::*;
 
 /// Connections accepted from one listener in one turn.
@@ -122,20 +123,23 @@ impl Relay {
     ) -> io::Result<ConnectionId> {
         let id = ConnectionId(self.next_id);
         self.next_id += 1;
-        let source = Source::of(peer.ip());
-        if let Err(denial) = self.admit(peer, source) {
-            self.refuse(id, stream, peer, denial, via, now)?;
-            return Ok(id);
+        match self.admit(id, peer, now) {
+            Ok(None) => {}
+            Ok(Some(other)) => self.give_way(other)?,
+            Err(denial) => {
+                self.refuse(id, stream, peer, denial, via, now)?;
+                return Ok(id);
+            }
         }
         self.link.send(&FromRelay::Connection { peer, via }, Vec::new())?;
         let RelayLimits { handshake, idle, keepalive, unacknowledged, .. } = self.limits;
         if let Err(error) = socket::prepare(stream.as_fd(), keepalive, unacknowledged) {
             turn_away(stream, &Denial::Busy("").answer(via));
-            return self.not_served(id, peer, source, &error);
+            return self.not_served(id, peer, &error);
         }
         let client = match WatchedClient::new(stream, &self.registry, Watched::Client(id).token()) {
             Ok(client) => client,
-            Err(error) => return self.not_served(id, peer, source, &error),
+            Err(error) => return self.not_served(id, peer, &error),
         };
         let connection = match via {
             // From a superserver it comes with its request answered.
@@ -144,7 +148,7 @@ impl Relay {
             }
             Via::Rlogin | Via::Tcpmux | Via::Inetd => Connection::new(client, handshake, idle, now),
         };
-        self.keep(id, connection, peer, Some(source));
+        self.keep(id, connection, peer, true);
         Ok(id)
     }
 
@@ -153,21 +157,36 @@ impl Relay {
         &mut self,
         id: ConnectionId,
         peer: SocketAddr,
-        source: Source,
         error: &io::Error,
     ) -> io::Result<ConnectionId> {
-        self.admission.leave(source, true);
+        self.admission.leave(id);
         let reason = format!("the connection cannot be served: {error}");
         self.link.send(&FromRelay::Refused { peer, reason }, Vec::new())?;
         Ok(id)
     }
 
-    fn admit(&mut self, peer: SocketAddr, source: Source) -> Result<(), Denial> {
+    /// Who has to give way to it, if it gets a place and somebody has to.
+    fn admit(
+        &mut self,
+        id: ConnectionId,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> Result<Option<ConnectionId>, Denial> {
         // First, so that who may not connect takes no place and learns nothing of the others.
         if !self.limits.access.permits(peer.ip()) {
             return Err(Denial::Forbidden);
         }
-        self.admission.enter(source, self.dice.throw()).map_err(Denial::Busy)
+        let source = Source::of(peer.ip());
+        self.admission.enter(id, source, self.dice.throw(), now).map_err(Denial::Busy)
+    }
+
+    /// Sends a connection away that is not logged in, for another one. Its client is told what takes no time.
+    fn give_way(&mut self, id: ConnectionId) -> io::Result<()> {
+        let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
+        entry.connection.give_way(&mut self.scratch);
+        let reason = format!("it gave way to another one: {NOT_LOGGED_IN}");
+        self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
+        self.forget(id, CloseCause::ClientLeft)
     }
 
     fn refuse(
@@ -189,7 +208,7 @@ impl Relay {
         // Should it fail, so has the connection.
         if let Ok(client) = WatchedClient::new(stream, &self.registry, Watched::Client(id).token()) {
             self.refused += 1;
-            self.keep(id, Connection::refused(client, &answer, now), peer, None);
+            self.keep(id, Connection::refused(client, &answer, now), peer, false);
         }
         Ok(())
     }
@@ -199,13 +218,12 @@ impl Relay {
         id: ConnectionId,
         connection: Connection<WatchedClient, WatchedTerminal>,
         peer: SocketAddr,
-        source: Option<Source>,
+        admitted: bool,
     ) {
-        let starting = source.is_some();
         let (open, occupied) = (false, false);
         let mut standing = Standing::default();
         self.turns.add(id, &mut standing);
-        let entry = Entry { connection, peer, source, starting, standing, wake: None, open, occupied };
+        let entry = Entry { connection, peer, admitted, standing, wake: None, open, occupied };
         self.connections.insert(id, entry);
     }
 }

@@ -17,7 +17,7 @@ impl Relay {
         let entries = self.connections.iter().map(|(id, entry)| EntryState {
             id: *id,
             peer: entry.peer,
-            counted: entry.source.is_some(),
+            counted: entry.admitted,
             open: entry.open,
             connection: entry.connection.state(now),
         });
@@ -59,7 +59,7 @@ impl Relay {
         };
         let watched = self.watch(id, client, sockets.next());
         let Ok((client, terminal)) = watched else { return self.lost(id, CloseCause::Shortage) };
-        let counted = known.as_ref().is_none_or(|entry| entry.counted);
+        let admitted = known.as_ref().is_none_or(|entry| entry.counted);
         let open = terminal.is_some() || known.as_ref().is_some_and(|entry| entry.open);
         let connection = match (known, terminal) {
             (Some(entry), terminal) => self.go_on(client, terminal, &entry.connection, now),
@@ -70,16 +70,15 @@ impl Relay {
         if resumed.ended {
             connection.session_ended(now);
         }
-        let source = counted.then(|| Source::of(peer.ip()));
-        let starting = counted && !resumed.logged_in;
-        match source {
-            Some(source) => self.admission.resume(source, starting),
-            None => self.refused += 1,
+        if admitted {
+            self.admission.resume(id, Source::of(peer.ip()), !resumed.logged_in);
+        } else {
+            self.refused += 1;
         }
         let occupied = open && !resumed.ended;
         let mut standing = Standing::default();
         self.turns.add(id, &mut standing);
-        let entry = Entry { connection, peer, source, starting, standing, wake: None, open, occupied };
+        let entry = Entry { connection, peer, admitted, standing, wake: None, open, occupied };
         self.connections.insert(id, entry);
         Ok(())
     }

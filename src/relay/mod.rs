@@ -136,10 +136,8 @@ struct Listener {
 struct Entry {
     connection: Connection<WatchedClient, WatchedTerminal>,
     peer: SocketAddr,
-    /// Counted in at the door; a refused one is not.
-    source: Option<Source>,
-    /// Counted as one that is not logged in yet.
-    starting: bool,
+    /// It has a place; a refused one has none.
+    admitted: bool,
     standing: Standing,
     wake: Option<Instant>,
     /// The monitor was asked for a session and not told of its end yet.
@@ -173,10 +171,6 @@ struct Relay {
     dice: Dice,
     connections: HashMap<ConnectionId, Entry>,
     admission: Admission,
-    /// Connections that are closed while their session's process may still live: they hold
-    /// their place until it has ended, or strangers who connect and leave could start
-    /// processes without limit. The value is as in [`Entry`].
-    departed: HashMap<ConnectionId, (Source, bool)>,
     refused: usize,
     next_id: u64,
     turns: Turns,
@@ -209,7 +203,6 @@ impl Relay {
             spare: None,
             dice: Dice::default(),
             connections: HashMap::new(),
-            departed: HashMap::new(),
             refused: 0,
             next_id: setup.first_id,
             turns: Turns::default(),
@@ -372,12 +365,10 @@ impl Relay {
         if let Some(time) = entry.wake {
             self.timers.remove(&(time, id));
         }
-        match entry.source {
-            Some(source) if entry.occupied => {
-                self.departed.insert(id, (source, entry.starting));
-            }
-            Some(source) => self.admission.leave(source, entry.starting),
-            None => self.refused -= 1,
+        match (entry.admitted, entry.occupied) {
+            (true, true) => self.admission.depart(id),
+            (true, false) => self.admission.leave(id),
+            (false, _) => self.refused -= 1,
         }
         let (bytes_in, bytes_out) = entry.connection.bytes();
         let open = entry.open;

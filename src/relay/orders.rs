@@ -84,9 +84,7 @@ impl Relay {
                 entry.connection.refuse(&text, now);
             }
             ToRelay::LoggedIn(_) => {
-                if std::mem::take(&mut entry.starting) {
-                    self.admission.logged_in();
-                }
+                self.admission.logged_in(id);
                 return Ok(());
             }
             ToRelay::Ended(_) => entry.connection.session_ended(now),
@@ -111,13 +109,14 @@ impl Relay {
 
     /// The connection has gone while the message was on its way: its session was opened, or is over.
     fn obey_for_departed(&mut self, id: ConnectionId, is_opened: bool, is_over: bool) -> io::Result<()> {
-        if is_opened && self.departed.contains_key(&id) {
+        let departing = self.admission.is_departing(id);
+        if is_opened && departing {
             let cause = CloseCause::ClientLeft;
             let closed = FromRelay::Closed { id, cause, bytes_in: 0, bytes_out: 0 };
             self.link.send(&closed, Vec::new())?;
         }
-        if is_over && let Some((source, starting)) = self.departed.remove(&id) {
-            self.admission.leave(source, starting);
+        if is_over && departing {
+            self.admission.leave(id);
         }
         Ok(())
     }
@@ -144,7 +143,7 @@ impl Relay {
         };
         let id = self.welcome(stream, peer, via, now)?;
         if let (Greeting::Tcpmux, Some(entry)) = (greeting, self.connections.get_mut(&id))
-            && entry.source.is_some()
+            && entry.admitted
         {
             entry.connection.greet(tcpmux::ACCEPTED);
         }

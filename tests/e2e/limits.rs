@@ -24,6 +24,7 @@ use crate::world::{World, eventually, skip, world};
 
 const FORBIDDEN: &[u8] = b"\x01rlogind: Permission denied.\r\n";
 const BUSY: &[u8] = b"\x01rlogind: Try again.\r\n";
+const GAVE_WAY: &str = "it gave way to another one: too many connections that are not logged in";
 
 /// The whole of what this client is told by a server that closes in order.
 fn told(mut peer: Peer) -> Vec<u8> {
@@ -154,7 +155,8 @@ fn tcpmux_denies_in_its_own_words() {
         let _daemon = world.serve(text);
         assert_eq!(told(Peer::connect_to([127, 0, 0, 2].into(), 1)), b"-Service not available\r\n");
         let mut first = starting([127, 0, 0, 1]);
-        assert!(is_served(&mut first));
+        first.give_password(ALICE);
+        world.audit.wait("session-opened");
         assert_eq!(told(Peer::connect_to([127, 0, 0, 1].into(), 1)), b"-Try again\r\n");
     });
 }
@@ -169,17 +171,30 @@ fn connections_that_are_not_logged_in_have_a_limit_of_their_own() {
         asked.expect("Password: ");
         let mut third = starting([127, 0, 0, 1]);
         assert!(is_served(&mut third));
-        assert_eq!(told(Peer::connect()), BUSY);
-        wait_refusals(world, "too many connections that are not logged in", (1, 1));
+        // The oldest gives way.
+        let mut fourth = starting([127, 0, 0, 1]);
+        assert!(is_served(&mut fourth));
+        assert_eq!(told(silent), BUSY);
+        wait_refusals(world, GAVE_WAY, (1, 1));
         third.give_password(ALICE);
         world.audit.wait("session-opened");
-        let mut fourth = starting([127, 0, 0, 1]);
-        assert!(is_served(&mut fourth), "who is logged in does not count");
-        assert_eq!(told(Peer::connect()), BUSY);
-        drop(silent);
-        eventually("one that has gone makes room", PATIENCE, || {
-            is_served(&mut starting([127, 0, 0, 1])).then_some(())
-        });
+        let mut fifth = starting([127, 0, 0, 1]);
+        assert!(is_served(&mut fifth), "who is logged in does not count");
+        let mut sixth = Peer::connect();
+        asked.wait_end(PATIENCE);
+        assert!(
+            asked.data.ends_with(b"rlogind: Try again.\r\n"),
+            "{:?}",
+            String::from_utf8_lossy(&asked.data)
+        );
+        drop(fourth);
+        world.audit.wait_count("login-abandoned", 2);
+        // One that has gone makes room, and nobody has to give way.
+        let mut seventh = starting([127, 0, 0, 1]);
+        assert!(is_served(&mut seventh));
+        wait_refusals(world, GAVE_WAY, (2, 2));
+        sixth.send(handshake("nobody", "alice", "vt100/38400"));
+        assert!(is_served(&mut sixth) && is_served(&mut fifth));
         assert_eq!(third.run("echo here"), "here");
     });
 }
@@ -204,11 +219,10 @@ fn between_the_thresholds_some_are_turned_away_at_random() {
         }
         // The chance that none of 30 is refused where each has one of half is one in 10^9.
         assert!(!refused_at.is_empty() && refused_at.iter().all(|count| (10..40).contains(count)));
+        // From the last threshold on nobody is turned away, and the oldest give way.
         for _ in 0..20 {
-            assert!(
-                !is_served(&mut starting([127, 0, 0, 1])),
-                "from the last threshold on all are turned away"
-            );
+            assert!(is_served(&mut starting([127, 0, 0, 1])));
+            held.remove(0).wait_end(PATIENCE);
         }
     });
 }
@@ -286,17 +300,17 @@ fn while_the_monitor_is_busy_strangers_wait_and_nothing_spins() {
         daemon.signal(Signal::SIGSTOP);
         // More than the relay tells the monitor of ahead, fewer than the kernel holds ready.
         let connect = |_| Peer::of(TcpStream::connect("127.0.0.1:513").unwrap());
-        let first = connect(0);
         let peers: Vec<Peer> = (1..800).map(connect).collect();
+        let last = connect(0);
         thread::sleep(Duration::from_millis(500));
         does_not_spin(std::slice::from_ref(&relay), Duration::from_secs(2));
         assert_eq!(before.run("echo here"), "here", "sessions do not need the monitor");
         daemon.signal(Signal::SIGCONT);
-        // The first has a place, the others are told that there is none.
+        // Each gives way to the next one.
         for peer in peers {
             assert_eq!(told(peer), BUSY);
         }
-        drop(first);
+        drop(last);
         assert_eq!(daemon.relay().pid, relay.pid);
         assert_eq!(before.run("echo here"), "here");
     });

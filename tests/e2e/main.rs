@@ -32,6 +32,7 @@ mod bytes;
 mod check;
 mod clients;
 mod control;
+mod crowd;
 mod doctor;
 mod ending;
 mod faults;

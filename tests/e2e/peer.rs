@@ -269,7 +269,7 @@ pub(crate) fn window_message(rows: u16, columns: u16) -> Vec<u8> {
 }
 
 /// Connects from that address, or says that its port is taken.
-fn open(source: SocketAddr, target: u16) -> Option<TcpStream> {
+pub(crate) fn open(source: SocketAddr, target: u16) -> Option<TcpStream> {
     let family = if source.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     // A port that waits for old segments may be bound again, to another connection.
