@@ -171,8 +171,8 @@ pub struct Limits {
     pub unacknowledged: Duration,
 }
 
-/// `limits.startups`: below `start` nobody is refused, from there on `rate` percent,
-/// rising evenly to all of them at `full`, as sshd's MaxStartups has it.
+/// `limits.startups`: below `start` nobody is refused, from there on `rate` percent of whoever has most,
+/// rising evenly up to `full`, from which on the oldest of these gives way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Startups {
     /// Connections from which on some are refused.

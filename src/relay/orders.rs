@@ -109,13 +109,13 @@ impl Relay {
 
     /// The connection has gone while the message was on its way: its session was opened, or is over.
     fn obey_for_departed(&mut self, id: ConnectionId, is_opened: bool, is_over: bool) -> io::Result<()> {
-        let departing = self.admission.is_departing(id);
-        if is_opened && departing {
+        let departs = self.admission.knows(id);
+        if is_opened && departs {
             let cause = CloseCause::ClientLeft;
             let closed = FromRelay::Closed { id, cause, bytes_in: 0, bytes_out: 0 };
             self.link.send(&closed, Vec::new())?;
         }
-        if is_over && departing {
+        if is_over && departs {
             self.admission.leave(id);
         }
         Ok(())
