@@ -17,6 +17,8 @@ pub const NOT_LOGGED_IN: &str = "too many connections that are not logged in";
 /// How many widths of networks are told apart.
 const WIDTHS: usize = 3;
 
+/// Processes of closed connections that never logged in, whatever the limits say.
+const ENDING: u32 = 64;
 /// Connections of one network that may come at once and not log in, whatever the limits say.
 const AT_ONCE: u32 = 100;
 /// Those that may come in each second after that.
@@ -240,7 +242,7 @@ impl Admission {
     /// Whether there are so many processes of closed connections that a client of this source gets none: half of
     /// what there may be is for everybody, the rest for all but whoever has most.
     fn is_ending_too_many(&self, source: Source) -> bool {
-        let (count, most) = (self.departing.count, self.limits.startups.full as usize);
+        let (count, most) = (self.departing.count, self.limits.startups.full.max(ENDING) as usize);
         count >= most || (count >= most.div_ceil(2) && self.departing.most(source).has_newcomer)
     }
 }
@@ -412,7 +414,7 @@ mod tests {
     }
 
     const OF_SOURCE: Result<Option<u64>, &str> = Err("too many connections from this source");
-    const ENDING: Result<Option<u64>, &str> = Err("too many connections that are ending");
+    const IS_ENDING: Result<Option<u64>, &str> = Err("too many connections that are ending");
 
     #[test]
     fn the_limits_hold_and_leaving_makes_room() {
@@ -540,25 +542,25 @@ mod tests {
 
     #[test]
     fn processes_that_end_take_nobodys_place_and_are_bounded() {
-        let mut door = Door::new(admission(1000, 1000, Startups::limit(10)));
+        let mut door = Door::new(admission(1000, 1000, Startups::limit(100)));
         let leaves_at_once = |door: &mut Door, from: &str| {
             let entered = door.enter(from);
             door.admission.depart(ConnectionId(door.next - 1));
             entered
         };
-        for n in 0..5 {
+        for n in 0..50 {
             assert_eq!(leaves_at_once(&mut door, "192.0.2.1"), Ok(None), "{n}");
         }
-        assert_eq!(leaves_at_once(&mut door, "192.0.2.1"), ENDING);
-        for n in 0..5 {
+        assert_eq!(leaves_at_once(&mut door, "192.0.2.1"), IS_ENDING);
+        for n in 0..50 {
             let other = format!("203.0.{n}.1");
             assert_eq!(leaves_at_once(&mut door, &other), Ok(None), "{other}");
         }
-        assert_eq!(leaves_at_once(&mut door, "203.0.9.1"), ENDING);
+        assert_eq!(leaves_at_once(&mut door, "203.0.99.1"), IS_ENDING);
         assert!(door.admission.knows(ConnectionId(0)));
         door.admission.leave(ConnectionId(0));
         assert!(!door.admission.knows(ConnectionId(0)));
-        assert_eq!(door.enter("203.0.9.1"), Ok(None));
+        assert_eq!(door.enter("203.0.99.1"), Ok(None));
     }
 
     /// Out of 1000 numbers, evenly spread, how many refuse when so many are starting.

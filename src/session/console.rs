@@ -42,6 +42,8 @@ pub(super) enum Over {
     Interrupted,
     /// ^D at a prompt.
     EndOfInput,
+    /// A line at a prompt that never ends.
+    TooLong,
 }
 
 impl Over {
@@ -51,6 +53,7 @@ impl Over {
             Over::TimedOut => "the login took too long",
             Over::Interrupted => "the user interrupted the login",
             Over::EndOfInput => "the user ended the input",
+            Over::TooLong => "a line at a prompt was too long",
         }
     }
 }
@@ -146,31 +149,38 @@ impl Console {
         // In one piece: some clients wait for exactly this text.
         self.show(prompt);
         let line = self.read_line(echo);
-        self.show(b"\n");
+        self.show(if matches!(line, Err(Over::TooLong)) { b"\nLine too long\n" } else { b"\n" });
         line
     }
 
     fn read_line(&self, echo: bool) -> Result<Zeroizing<Vec<u8>>, Over> {
         let mut line = Line::new();
         loop {
-            self.wait_for_input()?;
-            let mut byte = [0];
-            // One at a time: what is typed behind this line is for somebody else.
-            match read(&self.tty, &mut byte) {
-                Ok(1) => {}
-                Err(Errno::EINTR | Errno::EAGAIN) => continue,
-                Ok(_) | Err(_) => return Err(Over::Gone),
+            let outcome = self.read_byte()?.map(|byte| line.type_byte(byte));
+            match outcome {
+                Some(Typed::More) => continue,
+                Some(Typed::Line) | None => {}
+                Some(Typed::Over(over)) => return Err(over),
             }
-            let outcome = line.type_byte(byte[0]);
             let shown = line.take_echo();
             if echo {
                 self.show(&shown);
             }
-            match outcome {
-                Typed::More => {}
-                Typed::Line => return Ok(line.bytes),
-                Typed::Over(over) => return Err(over),
+            if outcome.is_some() {
+                return Ok(line.bytes);
             }
+            self.wait_for_input()?;
+        }
+    }
+
+    /// The next byte, if one is there. Never more: what is typed behind a line is for somebody else.
+    fn read_byte(&self) -> Result<Option<u8>, Over> {
+        let mut byte = [0];
+        match read(&self.tty, &mut byte) {
+            Ok(1) => Ok(Some(byte[0])),
+            // Nothing, or the terminal has hung up: poll tells which.
+            Ok(_) | Err(Errno::EINTR | Errno::EAGAIN) => Ok(None),
+            Err(_) => Err(Over::Gone),
         }
     }
 
@@ -214,7 +224,8 @@ impl Console {
                 | LocalFlags::ECHO
                 | LocalFlags::ECHONL,
         );
-        modes.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
+        // And at once: a read never waits.
+        modes.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
         modes.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
         // Nothing is flushed: what was typed ahead is not lost.
         tcsetattr(&self.tty, SetArg::TCSANOW, &modes)?;

@@ -12,9 +12,10 @@ const KILL_LINE: u8 = 0x15;
 const KILL_WORD: u8 = 0x17;
 const QUIT: u8 = 0x1c;
 const DELETE: u8 = 0x7f;
-/// What a line may hold; more is taken and forgotten, and makes the line too long for
-/// every use there is.
+/// What a line may hold. It is more than any use there is for it.
 const MAX_LINE: usize = 1024;
+/// What may be typed for it, with all that is erased again.
+const MAX_TYPED: usize = 4 * MAX_LINE;
 
 /// What a byte made of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +32,22 @@ pub(super) enum Typed {
 pub(super) struct Line {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     echo: Zeroizing<Vec<u8>>,
+    typed: usize,
 }
 
 impl Line {
     pub(super) fn new() -> Line {
         // With all its room at once: growing would leave copies that nobody wipes.
         let room = || Zeroizing::new(Vec::with_capacity(MAX_LINE * 4));
-        Line { bytes: room(), echo: room() }
+        Line { bytes: room(), echo: room(), typed: 0 }
     }
 
     /// Takes the next byte. CR has been made LF by the terminal.
     pub(super) fn type_byte(&mut self, byte: u8) -> Typed {
+        self.typed += 1;
+        if self.typed > MAX_TYPED {
+            return Typed::Over(Over::TooLong);
+        }
         match byte {
             b'\n' => return Typed::Line,
             INTERRUPT | QUIT => return Typed::Over(Over::Interrupted),
@@ -66,7 +72,7 @@ impl Line {
                     self.echo.push(byte);
                 }
             }
-            _ => {}
+            _ => return Typed::Over(Over::TooLong),
         }
         Typed::More
     }
@@ -148,9 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_bounded_and_too_long_to_be_used_then() {
-        let (bytes, ..) = typed(&[b'x'; 5000]);
-        assert_eq!(bytes.len(), MAX_LINE);
-        assert!(bytes.len() > crate::sys::pam::MAX_ANSWER);
+    fn a_line_that_is_too_long_is_over() {
+        let (bytes, _, last) = typed(&[b'x'; 5000]);
+        assert_eq!((bytes.len(), last), (MAX_LINE, Typed::Over(Over::TooLong)));
+        assert_eq!(typed(&[[b'x'; MAX_LINE].as_slice(), b"\n"].concat()).2, Typed::Line);
+        for endless in [b"\0\0".as_slice(), b"x\x7f", b"\x15\x17"] {
+            assert_eq!(typed(&endless.repeat(MAX_TYPED)).2, Typed::Over(Over::TooLong), "{endless:?}");
+            let line = [endless.repeat(MAX_TYPED / 2 - 1).as_slice(), b"\n"].concat();
+            assert_eq!(typed(&line).2, Typed::Line, "{endless:?}");
+        }
     }
 }

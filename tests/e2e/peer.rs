@@ -112,6 +112,11 @@ impl Peer {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// The same to a server that may close before it has taken all.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     /// Sends the client's window size (RFC 1282, "Window Size").
     pub(crate) fn send_size(&mut self, rows: u16, columns: u16) {
         self.send(window_message(rows, columns));
