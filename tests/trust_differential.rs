@@ -176,6 +176,7 @@ fn we_trust(login: Login, wildcards: bool) -> bool {
     let query = Query {
         peer: login.peer.parse().unwrap(),
         port_reserved: true,
+        port_open_here: false,
         host: login.host,
         remote_user: login.remote.as_bytes(),
         user: login.user,

@@ -22,6 +22,7 @@ struct Case {
     login: Login,
     peer: &'static str,
     reserved: bool,
+    open_here: bool,
     host: Option<&'static str>,
     remote: &'static str,
     account: Option<Account>,
@@ -34,6 +35,7 @@ fn case(equiv: &str, rhosts: &str) -> Case {
         login: Login::default(),
         peer: "192.0.2.7",
         reserved: true,
+        open_here: false,
         host: Some("client"),
         remote: "bob",
         account: Some(Account { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into() }),
@@ -47,6 +49,7 @@ impl Case {
         let query = Query {
             peer: self.peer.parse().unwrap(),
             port_reserved: self.reserved,
+            port_open_here: self.open_here,
             host: self.host,
             remote_user: self.remote.as_bytes(),
             user: "alice",
@@ -243,6 +246,17 @@ fn no_trust_without_a_reserved_port() {
 }
 
 #[test]
+fn no_trust_in_a_port_of_this_machine_that_anybody_may_open() {
+    let mut case = case("client bob", "client bob");
+    case.open_here = true;
+    assert_eq!((short(&case.decide()).as_str(), case.world.files_read), ("undecided PortOpenHere", 0));
+    case.trust.rules = vec![rule(RuleVerdict::Trust, &[], &["bob"])];
+    assert_eq!(short(&case.decide()), "undecided PortOpenHere");
+    case.trust.rules = vec![rule(RuleVerdict::Refuse, &["192.0.2.0/24"], &[])];
+    assert_eq!(short(&case.decide()), "refused rlogind.toml:10");
+}
+
+#[test]
 fn an_unnamed_remote_user_is_never_trusted() {
     let mut case = case("client\nclient +\n+ +", "client +");
     case.trust.wildcards = true;
@@ -287,15 +301,25 @@ fn root_only_by_its_own_file_and_only_when_allowed() {
 #[test]
 fn a_link_local_address_names_nobody_but_can_be_refused() {
     for (lines, verdict) in [
-        ("fe80::7 bob", "no match"),
-        ("fe80::7%eth0 bob", "no match"),
-        ("near bob", "no match"),
+        ("fe80::7 bob", "undecided LinkLocal"),
+        ("fe80::7%eth0 bob", "undecided LinkLocal"),
+        ("near bob", "undecided LinkLocal"),
+        ("+ bob", "undecided LinkLocal"),
         ("-fe80::7%eth0\n", "denied hosts.equiv:1"),
         ("-near", "denied hosts.equiv:1"),
     ] {
         let mut case = case(lines, "");
         case.peer = "fe80::7";
+        case.trust.wildcards = true;
         assert_eq!(short(&case.decide()), verdict, "{lines:?}");
+    }
+    for from in ["fe80::/10", "fe80::7/128", "::/0"] {
+        let mut case = case("", "");
+        case.peer = "fe80::7";
+        case.trust.rules = vec![rule(RuleVerdict::Trust, &[from], &["bob"])];
+        assert_eq!(short(&case.decide()), "undecided LinkLocal", "{from}");
+        case.trust.rules = vec![rule(RuleVerdict::Refuse, &[from], &[])];
+        assert_eq!(short(&case.decide()), "refused rlogind.toml:10", "{from}");
     }
 }
 

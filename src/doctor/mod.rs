@@ -77,6 +77,7 @@ fn inspect(report: &mut Report, machine: &Machine, config: &Config, clients: &[I
     }
     network::services(report, machine);
     network::timeouts(report, machine, config);
+    network::own_ports(report);
     firewall::inspect(report, machine, &ports);
     system::syslog(report, machine);
     system::records(report, machine, config);

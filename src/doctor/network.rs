@@ -7,7 +7,7 @@ use super::machine::Machine;
 use crate::check::Report;
 use crate::config::Config;
 use crate::sys::resolve::WhyNot;
-use crate::sys::socket::KEEPALIVE_IDLE;
+use crate::sys::socket::{self, KEEPALIVE_IDLE};
 
 const SERVICES: &str = "/etc/services";
 const RLOGIN_PORT: u16 = 513;
@@ -82,6 +82,18 @@ pub(super) fn client(
     if (files.hosts_equiv || files.rhosts) && !files.files_from.iter().any(|net| net.contains(&client)) {
         let text = format!("{client}: hosts.equiv and .rhosts do not count from there");
         report.note(WHAT, text).mend("where they should, put its network into trust.files_from");
+    }
+}
+
+/// Reports on whether a reserved port of this machine proves anything.
+pub(super) fn own_ports(report: &mut Report) {
+    const WHAT: &str = "own ports";
+    if socket::is_open_to_all(1023) {
+        let text = "anybody on this machine may open reserved ports: it is not trusted itself, and others that trust it \
+                    let anybody here in as anybody else";
+        report.warn(WHAT, text).mend("set net.ipv4.ip_unprivileged_port_start to 1024 (sysctl)");
+    } else {
+        report.ok(WHAT, "only root may open reserved ports on this machine");
     }
 }
 

@@ -17,6 +17,7 @@ use crate::audit::event::LoginEvent;
 use crate::config::{RootLogin, Rule, RuleVerdict};
 use crate::records::{self, Who};
 use crate::sys::pam::{Failure, Item, Transaction};
+use crate::sys::socket;
 use crate::trust::files::SystemWorld;
 use crate::trust::world::reserved;
 use crate::trust::{self, Account, Decision, Granted, Policy, Query, RefusedBy, Verdict};
@@ -127,6 +128,7 @@ impl Login {
         let query = Query {
             peer: self.peer.ip(),
             port_reserved: reserved(self.peer.port()),
+            port_open_here: socket::is_open_to_all(self.peer.port()) && socket::is_local(self.peer.ip()),
             host: self.host.as_deref(),
             remote_user: client_user.as_bytes(),
             user: name,

@@ -129,10 +129,22 @@ pub fn is_tcp(socket: BorrowedFd) -> bool {
     result == 0 && protocol == libc::IPPROTO_TCP
 }
 
-/// Whether an address is one of this machine's own: then a socket can be bound to it.
+/// Whether an address is one of this machine's own: then a socket can be bound to it. If that cannot be found out,
+/// it is.
 #[must_use]
 pub fn is_local(address: IpAddr) -> bool {
-    std::net::UdpSocket::bind((address, 0)).is_ok()
+    let bound = std::net::UdpSocket::bind((address, 0));
+    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+/// The first port that anybody on this machine may open, of IPv6 as well.
+const FIRST_OPEN_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
+/// Whether anybody on this machine may open that port, and not only root. If that cannot be found out, anybody may.
+#[must_use]
+pub fn is_open_to_all(port: u16) -> bool {
+    let first = std::fs::read_to_string(FIRST_OPEN_PORT);
+    first.ok().and_then(|text| text.trim().parse().ok()).is_none_or(|first: u32| first <= u32::from(port))
 }
 
 /// The kernel's name for a socket, which no other socket ever has (`SO_COOKIE`).

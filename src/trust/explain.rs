@@ -16,7 +16,7 @@ use super::rules::printable;
 use super::verdict::{Decision, Place, Policy, RefusedBy, Step, StepOutcome, Verdict, decide};
 use super::world::{Account, Query, reserved};
 use crate::config::{Config, RootLogin};
-use crate::sys::resolve;
+use crate::sys::{resolve, socket};
 
 /// The source port of a login when none is given: the first that clients try.
 const USUAL_PORT: u16 = 1023;
@@ -80,6 +80,7 @@ pub fn explain(args: &ExplainArgs<'_>, out: &mut dyn Write) -> io::Result<()> {
     let query = Query {
         peer: from,
         port_reserved: reserved(port),
+        port_open_here: socket::is_open_to_all(port) && socket::is_local(from),
         host: host.as_deref().ok(),
         remote_user: args.remote_user.as_bytes(),
         user: args.user,

@@ -59,18 +59,14 @@ pub(super) fn user(entry: &Entry<'_>, ctx: &Context<'_>, world: &mut dyn World) 
 
 /// Whether an entry's host field means the peer.
 pub(super) fn host(entry: &Entry<'_>, ctx: &Context<'_>, world: &mut dyn World) -> Match {
-    let found = match entry.host.what {
-        Host::Any => return any(entry, ctx, "host"),
-        Host::Group(group) => return netgroup(group, ctx.query.host.map(Member::Host), ctx, world),
-        Host::Malformed => return Match::Unknown("neither an address nor a host name".to_owned()),
+    match entry.host.what {
+        Host::Any => any(entry, ctx, "host"),
+        Host::Group(group) => netgroup(group, ctx.query.host.map(Member::Host), ctx, world),
+        Host::Malformed => Match::Unknown("neither an address nor a host name".to_owned()),
         Host::Address { ip, .. } if ip == ctx.peer => Match::Yes(format!("the client is {ip}")),
         Host::Address { .. } => Match::No(format!("the client is {}", ctx.peer)),
         Host::Name(name) => by_name(name, ctx.peer, world),
-    };
-    if matches!(found, Match::Yes(_)) && !entry.refuses() && link_local(ctx.peer) {
-        return Match::No("a link-local address can be anyone's on another link".to_owned());
     }
-    found
 }
 
 /// A bare `+`. In a refusal it needs nobody's leave.
@@ -111,13 +107,5 @@ pub(super) fn by_name(name: &str, peer: IpAddr, world: &mut dyn World) -> Match 
         Ok(_) => Match::No(format!("{name} does not have the address {peer}")),
         Err(error @ LookupError::NoSuchName) => Match::No(format!("{name}: {error}")),
         Err(error @ LookupError::NoAnswer(_)) => Match::Unknown(format!("{name}: {error}")),
-    }
-}
-
-/// Whether the address means a host only together with an interface.
-fn link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }

@@ -109,6 +109,10 @@ pub enum RefusedBy {
 pub enum Reason {
     /// The source port is not a reserved one.
     PortNotReserved,
+    /// The client is this machine, on which anybody may open a reserved port.
+    PortOpenHere,
+    /// The client's address can be anyone's on another link.
+    LinkLocal,
     /// The client named no user of its own.
     NoRemoteUser,
     /// There is no such account.
@@ -137,6 +141,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::PortNotReserved => f.write_str("the source port is not a reserved one (512 to 1023)"),
+            Reason::PortOpenHere => f.write_str(
+                "the client is this machine, where net.ipv4.ip_unprivileged_port_start lets anybody open reserved ports",
+            ),
+            Reason::LinkLocal => f.write_str("a link-local address can be anyone's on another link"),
             Reason::NoRemoteUser => f.write_str("the client named no user of its own"),
             Reason::NoSuchAccount => f.write_str("there is no such account"),
             Reason::Root => f.write_str("root is trusted only with login.root = \"trust\""),

@@ -43,6 +43,8 @@ pub struct Query<'a> {
     pub peer: IpAddr,
     /// Whether the client's port is a reserved one; see [`reserved`].
     pub port_reserved: bool,
+    /// Whether the client is this machine, and anybody on it may open that port.
+    pub port_open_here: bool,
     /// The client's name, only if it was confirmed forward. Serves netgroups.
     pub host: Option<&'a str>,
     /// The user on the client's side, as the client sent it.

@@ -181,6 +181,23 @@ fn an_unreserved_port_is_never_trusted() {
 }
 
 #[test]
+fn where_anybody_may_open_reserved_ports_this_machine_is_not_trusted() {
+    world(|world| {
+        world.hosts_equiv("127.0.0.2\n127.0.0.3\n127.0.0.4\n");
+        let _daemon = world.serve("");
+        let setting = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+        for (last, first, trusted) in [(2, "0", false), (3, "1023", false), (4, "1024", true)] {
+            fs::write(setting, first).unwrap();
+            // From port 1023, which is free of each.
+            let mut peer = Peer::connect_from([127, 0, 0, last].into());
+            peer.send(handshake("alice", "alice", "vt100/38400"));
+            assert_eq!(is_trusted(peer), trusted, "{first}");
+        }
+        assert!(world.audit.of("trust-absent")[0].contains("ip_unprivileged_port_start"));
+    });
+}
+
+#[test]
 fn an_unreserved_port_can_be_refused() {
     world(|world| {
         let _daemon = world.serve("[login]\nunreserved_port = \"refuse\"\n");

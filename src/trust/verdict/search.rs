@@ -76,6 +76,9 @@ impl<'a> Search<'a> {
         if !query.port_reserved {
             return Err(Reason::PortNotReserved);
         }
+        if query.port_open_here {
+            return Err(Reason::PortOpenHere);
+        }
         if query.remote_user.is_empty() {
             return Err(Reason::NoRemoteUser);
         }
@@ -89,6 +92,7 @@ impl<'a> Search<'a> {
     /// The only place where trust is given.
     fn grant(&self, place: Place, wildcard: bool) -> Verdict {
         match self.may_trust() {
+            Ok(_) if is_link_local(self.ctx.peer) => Verdict::Undecided(Reason::LinkLocal),
             Ok(account) => {
                 Verdict::Trusted { place, wildcard, granted: Granted { account: account.name.clone() } }
             }
@@ -281,6 +285,14 @@ fn wide(rule: &Rule) -> bool {
     rule.from.is_empty()
         || rule.from.iter().any(everywhere)
         || rule.remote_users.iter().any(|user| user == "+")
+}
+
+/// Whether the address means a host only together with an interface.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
 }
 
 /// Whether a network holds an address, which is never v4-mapped; the network
