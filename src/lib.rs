@@ -18,6 +18,7 @@ pub mod monitor;
 pub mod records;
 pub mod relay;
 pub mod session;
+pub mod source;
 pub mod sys;
 pub mod tcpmux;
 pub mod trust;

@@ -16,7 +16,14 @@ fn peer() -> SocketAddr {
 }
 
 fn login(event: LoginEvent) -> Event {
-    Event::Login { peer: peer(), tty: "pts/3".into(), event }
+    Event::Login { peer: peer(), tty: "pts/3".into(), event, count: 1 }
+}
+
+/// A login's event that stands for so many.
+fn counted(mut event: Event, times: u32) -> Event {
+    let Event::Login { count, .. } = &mut event else { panic!("{event:?}") };
+    *count = times;
+    event
 }
 
 fn closed(end: SessionEnd) -> Event {
@@ -191,6 +198,11 @@ fn login_table() -> Vec<(Event, Severity, &'static str)> {
             r#"password failed for an unknown user from 192.0.2.7, attempt 2: wrong event="password-failed" user="(unknown)" address="192.0.2.7" port="1023" tty="pts/3" attempt="2" reason="wrong""#,
         ),
         (
+            counted(failed(Some("alice".into()), host()), 290),
+            Notice,
+            r#"290 times, the last time: password failed for alice from host.example (192.0.2.7), attempt 2: wrong event="password-failed" user="alice" host="host.example" address="192.0.2.7" port="1023" tty="pts/3" attempt="2" reason="wrong" count="290""#,
+        ),
+        (
             login(LoginEvent::AccountRefused { user: "alice".into(), host: None, reason: "expired".into() }),
             Notice,
             r#"account alice refused from 192.0.2.7: expired event="account-refused" user="alice" address="192.0.2.7" port="1023" tty="pts/3" reason="expired""#,
@@ -261,7 +273,7 @@ fn every_event_has_its_line() {
 
 /// Every event that holds a string, with the given one wherever there is one.
 fn filled(s: &str) -> Vec<Event> {
-    let login = |event| Event::Login { peer: peer(), tty: s.to_owned(), event };
+    let login = |event| Event::Login { peer: peer(), tty: s.to_owned(), event, count: u32::MAX };
     let (text, some) = (|| s.to_owned(), || Some(s.to_owned()));
     vec![
         Event::Started { version: text(), listen: vec![peer(); 200] },

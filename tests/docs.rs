@@ -424,7 +424,7 @@ fn events() -> Vec<Event> {
         Event::Upgraded { from: text(), version: text(), sessions: 1 },
         Event::Draining { sessions: 1 },
         Event::Stopped { cause: text() },
-        Event::Control { uid: 0, pid: 1, command: text(), count: 1 },
+        Event::Control { uid: 0, pid: 1, command: text(), count: 2 },
         Event::ConfigRead { path: text() },
         Event::ConfigRefused { path: text(), error: text() },
         Event::Warning { text: text() },
@@ -437,7 +437,20 @@ fn events() -> Vec<Event> {
         closed(SessionEnd::Lost),
         Event::Lost { lines: 1 },
     ];
-    events.extend(logins.map(|event| Event::Login { peer, tty: text(), event }));
+    let is_thinned = |event: &LoginEvent| {
+        matches!(
+            event,
+            LoginEvent::TrustDenied { .. }
+                | LoginEvent::TrustAbsent { .. }
+                | LoginEvent::PasswordFailed { .. }
+                | LoginEvent::AccountRefused { .. }
+                | LoginEvent::Abandoned { .. }
+        )
+    };
+    events.extend(logins.map(|event| {
+        let count = if is_thinned(&event) { 2 } else { 1 };
+        Event::Login { peer, tty: text(), event, count }
+    }));
     events
 }
 

@@ -24,7 +24,7 @@ struct Rule {
     text: &'static str,
 }
 
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 14] = [
     Rule {
         of: &["wire/"],
         but: &[],
@@ -48,6 +48,14 @@ const RULES: [Rule; 13] = [
         never: &[],
         crates: None,
         text: "audit events know nothing of ours but audit",
+    },
+    Rule {
+        of: &["source.rs"],
+        but: &[],
+        ours: Some(&["source"]),
+        never: &[],
+        crates: Some(&[]),
+        text: "source is pure: std and itself",
     },
     Rule {
         of: &["config"],

@@ -89,12 +89,14 @@ pub enum Event {
     },
     /// Something that happened in a login or session.
     Login {
-        /// The client's address and port.
+        /// The client's address and port; the last one's when there are more.
         peer: SocketAddr,
         /// The terminal's name, e.g. `pts/3`.
         tty: String,
-        /// What happened.
+        /// What happened; the last time when there are more.
         event: LoginEvent,
+        /// How many such events this line stands for (1 unless the log was thinned).
+        count: u32,
     },
     /// A session ended.
     SessionClosed {

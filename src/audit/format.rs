@@ -78,7 +78,7 @@ pub fn line(event: &Event) -> Line {
             let times = if *count > 1 { format!("{count} times: ") } else { String::new() };
             Line::new(Severity::Warning, format!("{times}{}", Text(text)), "shortage").count(*count)
         }
-        Event::Login { peer, tty, event } => login(&Place { peer: *peer, tty }, event),
+        Event::Login { peer, tty, event, count } => login(&Place { peer: *peer, tty }, event).times(*count),
         Event::SessionClosed { peer, tty, user, duration, bytes_in, bytes_out, end } => {
             closed(&Place { peer: *peer, tty }, user, *duration, *end)
                 .field("bytes_in", bytes_in)
@@ -113,6 +113,14 @@ impl Line {
     /// How many events the line stands for, where it is not one.
     fn count(self, count: u32) -> Self {
         if count > 1 { self.field("count", count) } else { self }
+    }
+
+    /// The same, also in front of the sentence.
+    fn times(mut self, count: u32) -> Self {
+        if count > 1 {
+            self.text.insert_str(0, &format!("{count} times, the last time: "));
+        }
+        self.count(count)
     }
 
     fn peer(self, peer: SocketAddr) -> Self {

@@ -163,7 +163,7 @@ impl Session {
                     End::Signaled(_) if self.killed => "the login took too long".to_owned(),
                     End::Exited(_) | End::Signaled(_) | End::Unknown => format!("the login process {how}"),
                 };
-                Some(Event::Login { peer, tty, event: LoginEvent::Abandoned { reason } })
+                Some(Event::Login { peer, tty, event: LoginEvent::Abandoned { reason }, count: 1 })
             }
         }
     }

@@ -78,7 +78,7 @@ impl Monitor {
         }
         control::count_login(&mut self.totals, &event);
         let Some(Session { peer, tty, .. }) = self.sessions.get(id) else { return };
-        self.log.write(&Event::Login { peer: *peer, tty: tty.clone(), event }, now);
+        self.log.write(&Event::Login { peer: *peer, tty: tty.clone(), event, count: 1 }, now);
     }
 
     /// Says why a session is hung up, where the log would not show it otherwise.
@@ -93,7 +93,7 @@ impl Monitor {
             CloseCause::Stuck => "the client did not take the last output: given up".to_owned(),
         };
         let event = LoginEvent::Trouble { user: user.clone(), text };
-        self.log.write(&Event::Login { peer: *peer, tty: tty.clone(), event }, now);
+        self.log.write(&Event::Login { peer: *peer, tty: tty.clone(), event, count: 1 }, now);
     }
 
     /// The relay has closed the connection, so nobody sits at the terminal any more.
@@ -218,7 +218,8 @@ impl Monitor {
                 let text =
                     "the session process was ended before it had closed PAM and the records".to_owned();
                 let (peer, tty) = whose;
-                self.log.write(&Event::Login { peer, tty, event: LoginEvent::Trouble { user, text } }, now);
+                let event = LoginEvent::Trouble { user, text };
+                self.log.write(&Event::Login { peer, tty, event, count: 1 }, now);
             }
             // On its way to the shell, it may have recorded the login already.
             self.close_records_of(killed, now);

@@ -5,17 +5,14 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::config::Startups;
 use crate::ipc::{ConnectionId, RelayLimits};
+use crate::source::{Network, Source, WIDTHS};
 
 /// Why one is refused, or gives way.
 pub const NOT_LOGGED_IN: &str = "too many connections that are not logged in";
-
-/// How many widths of networks are told apart.
-const WIDTHS: usize = 3;
 
 /// Processes of closed connections that never logged in, whatever the limits say.
 const ENDING: u32 = 64;
@@ -25,36 +22,6 @@ const AT_ONCE: u32 = 100;
 const EACH_SECOND: f64 = 10.0;
 /// Networks whose pace is known.
 const MOST_NETWORKS: usize = 4096;
-
-/// What counts as one source: an IPv4 address, or the /64 an IPv6 host sits in,
-/// whose addresses are all its own to choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Source {
-    /// The address, or its first 64 bits, in the upper bits.
-    bits: u64,
-    is_v6: bool,
-}
-
-impl Source {
-    /// The source of a (canonical) address.
-    #[must_use]
-    pub fn of(address: IpAddr) -> Source {
-        match address.to_canonical() {
-            IpAddr::V4(ip) => Source { bits: u64::from(u32::from(ip)) << 32, is_v6: false },
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments().map(u64::from);
-                Source { bits: a << 48 | b << 32 | c << 16 | d, is_v6: true }
-            }
-        }
-    }
-
-    /// The networks that one client may have to itself, the widest first: a /48, a /56 and a /64 of IPv6, a
-    /// /24 and the address itself of IPv4.
-    fn networks(self) -> [Source; WIDTHS] {
-        let lengths = if self.is_v6 { [48, 56, 64] } else { [24, 24, 32] };
-        lengths.map(|length| Source { bits: self.bits & (u64::MAX << (64 - length)), ..self })
-    }
-}
 
 /// Who has a place, whoever is logged in and whoever is not.
 ///
@@ -250,7 +217,7 @@ impl Admission {
 /// How fast a network's connections may follow each other that do not log in. Each costs a process, so they would
 /// make every login a slow one, without holding any place.
 #[derive(Debug, Default)]
-struct Pace(HashMap<Source, Level>);
+struct Pace(HashMap<Network, Level>);
 
 /// What came lately of a network, less what has been forgotten by then.
 #[derive(Debug, Clone, Copy)]
@@ -262,7 +229,7 @@ struct Level {
 impl Pace {
     /// Whether one more of that network may come. So many may come at once, at least [`AT_ONCE`].
     fn takes(&mut self, source: Source, at_once: u32, now: Instant) -> bool {
-        let network = source.networks()[0];
+        let network = source.network();
         if self.0.len() >= MOST_NETWORKS && !self.0.contains_key(&network) {
             self.0.retain(|_, level| level.fall(now) > 0.0);
             if self.0.len() >= MOST_NETWORKS {
@@ -278,7 +245,7 @@ impl Pace {
 
     /// One of them has logged in, and is not counted.
     fn gives_back(&mut self, source: Source) {
-        if let Some(level) = self.0.get_mut(&source.networks()[0]) {
+        if let Some(level) = self.0.get_mut(&source.network()) {
             level.count -= 1.0;
         }
     }
@@ -589,13 +556,5 @@ mod tests {
         let low = (0..10_000).filter(|_| dice.throw() % 100 < 30).count();
         // Ten times the standard deviation of 46 on either side.
         assert!((2540..3460).contains(&low), "{low} of 10000 below 30 %");
-    }
-
-    #[test]
-    fn one_ipv6_network_is_one_source_and_a_mapped_address_is_its_ipv4_one() {
-        assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff::9"));
-        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
-        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
-        assert_ne!(source("0:0:c000:201::1"), source("192.0.2.1"));
     }
 }

@@ -37,12 +37,13 @@ use crate::ipc::{
     CloseCause, ConnectionId, FromRelay, Greeting, HandshakeFields, Incoming, RelayEnd, RelayLimits,
     RelaySetup, Resumed, Services, ToRelay,
 };
+use crate::source::Source;
 use crate::sys::channel::Channel;
 use crate::sys::pty::Leader;
 use crate::sys::{process, sandbox, socket, watchdog};
 use crate::wire::handshake::Handshake;
 use crate::wire::{answer, tcpmux};
-use admission::{Admission, Dice, Source};
+use admission::{Admission, Dice};
 use connection::{Connection, Outcome, Ready};
 use door::BEHIND;
 use ends::{WatchedClient, WatchedTerminal};

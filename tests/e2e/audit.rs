@@ -68,6 +68,11 @@ impl Audit {
     }
 }
 
+/// How many events these lines stand for.
+pub(crate) fn total(lines: &[String]) -> usize {
+    lines.iter().map(|line| field(line, "count").map_or(1, |count| count.parse().unwrap())).sum()
+}
+
 /// The value of `key="value"` in a line.
 pub(crate) fn field<'l>(line: &'l str, key: &str) -> Option<&'l str> {
     let start = line.find(&format!(" {key}=\""))? + key.len() + 3;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::accounts::{ALICE, BOB, PROMPT};
+use crate::audit::total;
 use crate::ending::nothing_is_left;
 use crate::peer::{Peer, handshake};
 use crate::probe::compile;
@@ -18,7 +19,7 @@ use crate::world::{World, world};
 #[test]
 fn names_typed_at_the_prompt_are_no_options_and_no_commands() {
     world(|world| {
-        let daemon = world.serve("[login]\nattempts = 20\nroot = \"password\"\n");
+        let mut daemon = world.serve("[login]\nattempts = 20\nroot = \"password\"\n");
         let mut peer = Peer::hello("nobody", "");
         let names = [
             "-froot",
@@ -52,11 +53,15 @@ fn names_typed_at_the_prompt_are_no_options_and_no_commands() {
         }
         assert!(!fs::exists("/tmp/pwned").unwrap());
         assert_eq!(world.audit.of("session-opened"), Vec::<String>::new());
-        let lines = world.audit.wait_count("password-failed", names.len());
-        // None of them is written down either: each could be a mistyped password.
-        assert!(lines.iter().all(|line| line.contains("user=\"(unknown)\"")), "{lines:#?}");
         drop(peer);
         nothing_is_left(&daemon);
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait(PATIENCE);
+        // Ten lines, and one for those that came after.
+        let lines = world.audit.wait_count("password-failed", 11);
+        assert_eq!(total(&lines), names.len());
+        // None of them is written down either: each could be a mistyped password.
+        assert!(lines.iter().all(|line| line.contains("user=\"(unknown)\"")), "{lines:#?}");
     });
 }
 

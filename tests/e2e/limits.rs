@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, gettid};
 
 use crate::accounts::ALICE;
-use crate::audit::field;
+use crate::audit::{field, total};
 use crate::daemon::PROGRAM;
 use crate::ending::nothing_is_left;
 use crate::peer::{End, Peer, handshake};
@@ -54,18 +54,17 @@ fn starting(source: impl Into<IpAddr>) -> Peer {
 }
 
 /// How many refusals for that reason the log stands for, and in how many lines.
-fn refusals(world: &World, reason: &str) -> (u32, usize) {
+fn refusals(world: &World, reason: &str) -> (usize, usize) {
     let lines: Vec<String> = world
         .audit
         .of("refused")
         .into_iter()
         .filter(|line| field(line, "reason").is_some_and(|found| found.starts_with(reason)))
         .collect();
-    let count = |line: &String| field(line, "count").map_or(1, |count| count.parse().unwrap());
-    (lines.iter().map(count).sum(), lines.len())
+    (total(&lines), lines.len())
 }
 
-fn wait_refusals(world: &World, reason: &str, expected: (u32, usize)) {
+fn wait_refusals(world: &World, reason: &str, expected: (usize, usize)) {
     eventually(&format!("{expected:?} refusals: {reason}"), PATIENCE, || {
         (refusals(world, reason) == expected).then_some(())
     });
@@ -289,6 +288,55 @@ fn three_hundred_refusals_are_a_few_lines_with_the_right_number() {
     });
 }
 
+/// A connection at the password prompt gives a wrong one so many times.
+fn fail(mut peer: Peer, times: usize) {
+    for time in 0..times {
+        if time > 0 {
+            peer.expect("login: ");
+            peer.send("alice\r");
+        }
+        peer.expect("Password: ");
+        peer.send("wrong-Secret-9\r");
+        peer.expect("Login incorrect");
+    }
+}
+
+/// The lines about wrong passwords from there.
+fn failures(world: &World, source: &str) -> Vec<String> {
+    let lines = world.audit.of("password-failed").into_iter();
+    lines.filter(|line| field(line, "address") == Some(source)).collect()
+}
+
+#[test]
+fn three_hundred_failed_logins_are_a_few_lines_and_hide_no_other_source() {
+    world(|world| {
+        let mut daemon = world.serve("[login]\nattempts = 100\n");
+        let flood = [(); 3].map(|()| thread::spawn(|| fail(starting([127, 0, 0, 2]), 100)));
+        eventually("the first of them", PATIENCE, || {
+            (failures(world, "127.0.0.2").len() == 10).then_some(())
+        });
+        for other in [IpAddr::from([127, 0, 0, 3]), Ipv6Addr::LOCALHOST.into()] {
+            fail(starting(other), 1);
+            let other = other.to_string();
+            eventually("another source's line", PATIENCE, || failures(world, &other).pop());
+        }
+        for peer in flood {
+            peer.join().unwrap();
+        }
+        assert_eq!(failures(world, "127.0.0.2").len(), 10);
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait(PATIENCE);
+        let lines = eventually("the number of the others", PATIENCE, || {
+            Some(failures(world, "127.0.0.2")).filter(|lines| lines.len() > 10)
+        });
+        assert_eq!((lines.len(), total(&lines)), (11, 300), "{lines:#?}");
+        // What PAM's modules log has a limit of its own, for each session.
+        let audit = world.audit.since(0).into_iter().filter(|line| field(line, "event").is_some());
+        let bytes: usize = audit.map(|line| line.len()).sum();
+        assert!(bytes < 10_000, "{bytes} bytes");
+    });
+}
+
 #[test]
 fn while_the_monitor_is_busy_strangers_wait_and_nothing_spins() {
     world(|world| {
@@ -357,7 +405,8 @@ fn a_relay_without_descriptors_tells_the_clients_and_goes_on_when_it_has_some() 
         for mut peer in peers {
             assert_eq!(first_answer(&mut peer), BUSY);
         }
-        wait_refusals(world, "no descriptor for the client", (10, 10));
+        // Of each of the two sources its first.
+        wait_refusals(world, "no descriptor for the client", (11, 11));
         does_not_spin(&[daemon.monitor(), relay.clone()], Duration::from_secs(2));
         assert_eq!(before.run("echo here"), "here");
         assert_eq!(daemon.relay().pid, relay.pid, "it is the same relay");
