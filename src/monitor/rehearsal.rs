@@ -40,6 +40,8 @@ const LONGEST_REASON: usize = 500;
 pub(super) enum Purpose {
     /// To read the configuration again.
     Reload,
+    /// To find the executable on disk. Asked of our own image only.
+    LookUp,
     /// To take over.
     Upgrade,
     /// To do all that it will do then but to serve.
@@ -62,6 +64,9 @@ struct Question {
     control: Option<(PathBuf, (u64, u64))>,
     /// The path that the control socket has by the configuration that applies now.
     control_path: PathBuf,
+    /// The executable to be found.
+    #[serde(default)]
+    executable: Option<PathBuf>,
 }
 
 /// What is answered. The descriptors that were opened come with it: listeners, then the control socket.
@@ -76,6 +81,8 @@ enum Reply {
         /// The control socket that comes with the answer: its path, and its file's device and inode.
         control: Option<(PathBuf, (u64, u64))>,
     },
+    /// The executable was found; it comes with the answer.
+    Found,
     /// It could not.
     Refused {
         /// Why.
@@ -137,6 +144,7 @@ impl Monitor {
             account: (self.config.user.clone(), self.parts.account.uid, self.parts.account.gid),
             control: self.control.file(),
             control_path: self.config.control.socket.clone(),
+            executable: (purpose == Purpose::LookUp).then(|| self.executable().to_owned()),
         };
         let question = serde_json::to_vec(&question)?;
         let copy = settings.try_clone()?;
@@ -186,7 +194,7 @@ impl Monitor {
         let Some(rehearsal) = &self.rehearsal else { return };
         let outcome = match rehearsal.channel.receive() {
             Ok(Received::Nothing) => return,
-            Ok(Received::Message(text, sockets)) => read_reply(&text, sockets),
+            Ok(Received::Message(text, files)) => Ok((text, files)),
             Ok(Received::Closed) if rehearsal.purpose == Purpose::Upgrade => {
                 Err("it does not know of taking over".to_owned())
             }
@@ -194,12 +202,17 @@ impl Monitor {
             Err(error) => Err(format!("it cannot be asked: {error}")),
         };
         let Some((purpose, image, settings)) = self.end_rehearsal() else { return };
-        let outcome = outcome.map(|(mut opened, control)| {
+        let outcome = outcome.and_then(|(text, files)| {
+            if purpose == Purpose::LookUp {
+                let image = read_found(&text, files)?;
+                return Ok(Rehearsed { image, settings, opened: Vec::new(), control: None });
+            }
+            let (mut opened, control) = read_reply(&text, files)?;
             if self.leaving.is_some() {
                 // It drains since it was asked.
                 opened.clear();
             }
-            Rehearsed { image, settings, opened, control }
+            Ok(Rehearsed { image, settings, opened, control })
         });
         self.rehearsed(purpose, outcome, now);
     }
@@ -207,13 +220,14 @@ impl Monitor {
     fn rehearsed(&mut self, purpose: Purpose, outcome: Result<Rehearsed, String>, now: Instant) {
         match (purpose, outcome) {
             (Purpose::Reload, outcome) => self.finish_reload(outcome, now),
+            (Purpose::LookUp, Ok(found)) => self.rehearse_executable(found.image, now),
             (Purpose::Upgrade, Ok(successor)) => {
                 if let Err(error) = self.start_trial(successor, now) {
                     self.no_upgrade(&format!("it cannot be started: {error}"), now);
                 }
             }
             (Purpose::Trial, Ok(_)) => self.accept_successor(now),
-            (Purpose::Upgrade, Err(why)) => self.no_upgrade(&why, now),
+            (Purpose::LookUp | Purpose::Upgrade, Err(why)) => self.no_upgrade(&why, now),
             (Purpose::Trial, Err(why)) => {
                 self.no_upgrade(&format!("it fails when it is started to take over: {why}"), now);
             }
@@ -238,8 +252,12 @@ impl Monitor {
         {
             let seconds = REHEARSAL_TIME.as_secs();
             let mut why = format!("no answer within {seconds} s");
-            if purpose != Purpose::Trial {
-                why += ": the configuration's file system or a name service does not answer";
+            match purpose {
+                Purpose::LookUp => why += ": its file system does not answer",
+                Purpose::Reload | Purpose::Upgrade => {
+                    why += ": the configuration's file system or a name service does not answer";
+                }
+                Purpose::Trial => {}
             }
             self.rehearsed(purpose, Err(why), now);
         }
@@ -267,11 +285,24 @@ fn read_reply(text: &[u8], sockets: Vec<OwnedFd>) -> Result<(Vec<Listener>, Opti
             let control = control.map(|((path, file), socket)| LocalListener::inherited(socket, path, file));
             Ok((listeners, control))
         }
-        Reply::Refused { reason } => {
-            let shown = crate::control::visible(&reason);
-            Err(shown.chars().take(LONGEST_REASON).collect())
-        }
+        Reply::Found => Err("it answers what it was not asked".to_owned()),
+        Reply::Refused { reason } => Err(shown(&reason)),
     }
+}
+
+/// The executable that was found.
+fn read_found(text: &[u8], files: Vec<OwnedFd>) -> Result<Image, String> {
+    match serde_json::from_slice(text) {
+        Ok(Reply::Found) => {
+            files.into_iter().next().map(Image::found).ok_or("there is no descriptor free for it".to_owned())
+        }
+        Ok(Reply::Refused { reason }) => Err(shown(&reason)),
+        Ok(Reply::Ready { .. }) | Err(_) => Err("it cannot be looked up".to_owned()),
+    }
+}
+
+fn shown(reason: &str) -> String {
+    crate::control::visible(reason).chars().take(LONGEST_REASON).collect()
 }
 
 /// The settings that a rehearsal of this image has found.

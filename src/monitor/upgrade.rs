@@ -2,6 +2,8 @@
 //! one that is on disk now.
 //!
 //! ```text
+//! look-up: this executable finds the one on disk, which only root may be able to change
+//!   │
 //! rehearsal: the new executable reads the configuration, opens what is not open, and has a relay
 //!   │        of its own enter its sandbox
 //!   └─▶ the relay hands back ─▶ state into a memory file ─▶ guard ─▶ exec ─▶ state read ─▶ a relay
@@ -75,11 +77,24 @@ impl Monitor {
             self.upgrade.again = true;
             return;
         }
-        let started = Image::find(&self.upgrade.executable)
-            .and_then(|image| self.start_rehearsal(Purpose::Upgrade, image, now));
+        // A process of its own looks the path up, as its file system may hang.
+        let started =
+            self.image.try_clone().and_then(|image| self.start_rehearsal(Purpose::LookUp, image, now));
         if let Err(error) = started {
+            self.no_upgrade(&format!("it cannot be looked up: {error}"), now);
+        }
+    }
+
+    /// The executable on disk, which is asked whether it could take over.
+    pub(super) fn rehearse_executable(&mut self, image: Image, now: Instant) {
+        if let Err(error) = self.start_rehearsal(Purpose::Upgrade, image, now) {
             self.no_upgrade(&format!("it cannot be started: {error}"), now);
         }
+    }
+
+    /// The file that this process was started from.
+    pub(super) fn executable(&self) -> &Path {
+        &self.upgrade.executable
     }
 
     /// The executable is tried out.
@@ -462,7 +477,7 @@ pub fn rehearsed_config() -> Option<(Config, String)> {
 /// # Errors
 /// It was not left by the image before, and there is no /proc.
 pub(super) fn own_image() -> io::Result<Image> {
-    inherited_by(IMAGE_VARIABLE).map_or_else(Image::own, |file| Ok(Image::inherited(file)))
+    inherited_by(IMAGE_VARIABLE).map_or_else(Image::own, |file| Ok(Image::found(file)))
 }
 
 /// The guard that waits for this image to serve, if there is one.

@@ -16,6 +16,7 @@ pub mod memory_file;
 pub mod module_log;
 pub mod netgroup;
 pub mod notify;
+pub mod ownership;
 pub mod pam;
 pub mod process;
 pub mod pty;

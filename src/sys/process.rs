@@ -12,7 +12,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, FcntlArg, FdFlag, fcntl};
@@ -185,26 +184,18 @@ pub fn duplicate_number(number: RawFd) -> io::Result<OwnedFd> {
 pub struct Image(OwnedFd);
 
 impl Image {
-    /// Finds an executable by its path.
-    ///
-    /// # Errors
-    /// Those of open(2).
-    pub fn find(path: &Path) -> io::Result<Image> {
-        let file = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
-        Ok(Image(file.into()))
-    }
-
     /// The one that this process runs, even when the file has been replaced since.
     ///
     /// # Errors
     /// There is no /proc.
     pub fn own() -> io::Result<Image> {
-        Image::find(Path::new("/proc/self/exe"))
+        let file = File::options().read(true).custom_flags(libc::O_PATH).open("/proc/self/exe")?;
+        Ok(Image(file.into()))
     }
 
-    /// One that this process was left by the image before.
+    /// One that another process has found: the image before, or one that looks files up for us.
     #[must_use]
-    pub fn inherited(file: OwnedFd) -> Image {
+    pub fn found(file: OwnedFd) -> Image {
         Image(file)
     }
 

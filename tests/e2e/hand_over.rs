@@ -1,7 +1,8 @@
 //! Sessions outlive their relay, and the monitor's executable.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -19,8 +20,10 @@ use crate::processes::Process;
 use crate::terminal::PATIENCE;
 use crate::world::{World, eventually, world};
 
-/// Where a copy of the executable stands that a test may replace.
-const COPY: &str = "/tmp/rlogind";
+/// Where a copy of the executable stands that a test may replace: in a folder that only root can write.
+pub(crate) const COPY: &str = "/mnt/copy/rlogind";
+/// The folder.
+pub(crate) const COPY_FOLDER: &str = "/mnt/copy";
 
 /// Lets the test's many addresses in without a password.
 pub(crate) const TRUSTING: &str = "[limits]\nper_source = 1000\n[[trust.rule]]\nfrom = [\"127.0.1.0/24\"]\nremote_users = [\"alice\"]\nusers = [\"alice\"]\nverdict = \"trust\"\n";
@@ -31,15 +34,21 @@ fn kill_now(process: &Process) {
 
 /// Starts the daemon from an executable that the test may replace.
 pub(crate) fn serve_copy() -> Daemon {
-    fs::copy(PROGRAM, COPY).unwrap();
+    make_copy();
     Daemon::start_copy(COPY, "")
+}
+
+fn make_copy() {
+    fs::create_dir(COPY_FOLDER).unwrap();
+    fs::copy(PROGRAM, COPY).unwrap();
+    fs::set_permissions(COPY, Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Puts another file where the daemon's executable was, as a package manager does.
 pub(crate) fn replace_copy(content: &[u8], mode: u32) {
     let new = format!("{COPY}.new");
     fs::write(&new, content).unwrap();
-    fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    fs::set_permissions(&new, Permissions::from_mode(mode)).unwrap();
     fs::rename(new, COPY).unwrap();
 }
 
@@ -290,6 +299,47 @@ fn an_executable_that_cannot_take_over_changes_nothing() {
 }
 
 #[test]
+fn an_executable_that_others_can_change_is_not_executed() {
+    world(|world| {
+        let daemon = serve_copy();
+        let mut peer = Peer::log_in(ALICE);
+        let refused = |why: &str| {
+            let before = world.audit.of("warning").len();
+            daemon.signal(Signal::SIGUSR2);
+            let line = eventually("the reason", PATIENCE, || world.audit.of("warning").get(before).cloned());
+            let told =
+                format!("no upgrade to {COPY}, nothing changed: others than root can change it: {why}");
+            assert!(line.contains(&told), "{told:?} in {line}");
+        };
+        let mode = |path: &str, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        let folder = |why: &str| format!("the folder {COPY_FOLDER} is {why}");
+        chown(COPY, Some(ALICE.uid), None).unwrap();
+        refused(&format!("owned by user {}, not by root", ALICE.uid));
+        chown(COPY, Some(0), Some(50)).unwrap();
+        mode(COPY, 0o775);
+        refused("writable by group or others (mode 0775)");
+        mode(COPY, 0o755);
+        // The sticky bit is no help, and neither is a folder that is only its group's.
+        mode(COPY_FOLDER, 0o1777);
+        refused(&folder("writable by group or others (mode 1777)"));
+        chown(COPY_FOLDER, None, Some(50)).unwrap();
+        mode(COPY_FOLDER, 0o2775);
+        refused(&folder("writable by group or others (mode 2775)"));
+        mode(COPY_FOLDER, 0o755);
+        // A link in alice's folder.
+        fs::rename(COPY_FOLDER, "/mnt/moved").unwrap();
+        symlink("/home/alice/copy", COPY_FOLDER).unwrap();
+        symlink("/mnt/moved", "/home/alice/copy").unwrap();
+        refused(&format!("the folder /home/alice is owned by user {}, not by root", ALICE.uid));
+        fs::remove_file(COPY_FOLDER).unwrap();
+        symlink("moved", COPY_FOLDER).unwrap();
+        assert_eq!(peer.run("echo same"), "same");
+        upgrade(world, &daemon);
+        assert_eq!(peer.run("echo same"), "same");
+    });
+}
+
+#[test]
 fn a_drained_daemon_lets_nobody_in_and_ends_with_its_last_user() {
     world(|world| {
         let mut daemon = world.serve("");
@@ -445,7 +495,7 @@ fn crash_after_crash_loses_no_session_and_no_more_than_a_relay_holds() {
         let sessions = number("RLOGIND_CRASH_SESSIONS", 20);
         let crashes = number("RLOGIND_CRASHES", 8);
         let upgrades = number("RLOGIND_CRASH_UPGRADES", 3);
-        fs::copy(PROGRAM, COPY).unwrap();
+        make_copy();
         let daemon = Daemon::start_copy(COPY, TRUSTING);
         // What is planned loses nothing at all.
         let planned = streams(sessions, || {

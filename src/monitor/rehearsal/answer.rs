@@ -10,6 +10,7 @@ use crate::host;
 use crate::ipc::{RelaySetup, Services};
 use crate::sys::launch::Launcher;
 use crate::sys::local;
+use crate::sys::ownership;
 use crate::sys::watchdog::Watchdog;
 
 /// How long a relay may take to enter its sandbox.
@@ -29,6 +30,7 @@ pub fn rehearse(
     };
     let mut sockets = Vec::new();
     let reply = match serde_json::from_slice::<Question>(&question) {
+        Ok(question) if question.purpose == Purpose::LookUp => look_up(&question, &mut sockets),
         Ok(question) => match read().and_then(|found| prepare(&question, found, files, &mut sockets)) {
             Ok(reply) => reply,
             Err(reason) => Reply::Refused { reason },
@@ -37,6 +39,23 @@ pub fn rehearse(
     };
     let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
     channel.send(&serde_json::to_vec(&reply)?, &sockets)
+}
+
+/// Finds the executable that is to take over. It will run as root, so nobody else may be able to change it.
+fn look_up(question: &Question, files: &mut Vec<OwnedFd>) -> Reply {
+    let found = question.executable.as_deref().map(ownership::find);
+    match found.unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::NotFound).into())) {
+        Ok(file) => {
+            files.push(file);
+            Reply::Found
+        }
+        Err(ownership::Error::Unsafe(why)) => {
+            Reply::Refused { reason: format!("others than root can change it: {why}") }
+        }
+        Err(ownership::Error::Io(error)) => {
+            Reply::Refused { reason: format!("it cannot be started: {error}") }
+        }
+    }
 }
 
 /// Whether this process is only to do what it will do when it takes over.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::staller::{self, Hung};
 use super::{ANSWER, ask, command, logs_in, relay_is_replaced, told, types};
 use crate::accounts::BOB;
 use crate::daemon::{Daemon, PROGRAM, listens};
 use crate::ending::nothing_is_left;
-use crate::hand_over::{replace_copy, serve_copy};
+use crate::hand_over::{COPY, COPY_FOLDER, replace_copy, serve_copy};
 use crate::peer::Peer;
 use crate::probe;
 use crate::processes::{self, Process};
@@ -48,7 +49,7 @@ fn upgrade_loses_nothing(world: &World, as_daemon: &str) {
     // The command itself waits for a minute.
     eventually("the log says which executable it was", Duration::from_secs(30), || {
         assert_ne!(daemon.monitor().state, 'Z', "the daemon has ended");
-        world.audit.of("warning").iter().any(|line| line.contains("/tmp/rlogind")).then_some(())
+        world.audit.of("warning").iter().any(|line| line.contains(COPY)).then_some(())
     });
     types(&mut bob);
     logs_in();
@@ -171,6 +172,31 @@ fn executable_that_hangs_in_every_role_loses_nothing() {
         logs_in();
         assert!(!world.audit.of("warning").is_empty());
         relay_is_replaced(&daemon, &mut bob);
+    });
+}
+
+#[test]
+fn executable_on_a_file_system_that_hangs_holds_nothing_up() {
+    world(|_world| {
+        if !staller::install() {
+            return;
+        }
+        let daemon = serve_copy();
+        let mut bob = Peer::log_in(BOB);
+        let hung = Hung::mount(COPY_FOLDER);
+        let running = std::thread::spawn(|| command(&["upgrade"], HANGING));
+        while !running.is_finished() {
+            types(&mut bob);
+            logs_in();
+            ask(&["status"], ANSWER);
+        }
+        let upgrade = running.join().expect("the command ends");
+        assert_eq!(upgrade.status.code(), Some(1), "{}", told(&upgrade));
+        assert!(told(&upgrade).contains("its file system does not answer"), "{}", told(&upgrade));
+        relay_is_replaced(&daemon, &mut bob);
+        drop(hung);
+        ask(&["upgrade"], HANGING);
+        types(&mut bob);
     });
 }
 
