@@ -442,41 +442,53 @@ enum Watched {
     SessionProcess(ConnectionId),
 }
 
-/// The first sessions' tokens leave room for those of the others.
-const FIRST: usize = 5;
+/// What there is one of at most. The token is the place in here.
+const SINGLE: [Watched; 9] = [
+    Watched::Signals,
+    Watched::RelayLink,
+    Watched::RelayProcess,
+    Watched::NextLink,
+    Watched::NextProcess,
+    Watched::Helper,
+    Watched::Rehearsal,
+    Watched::ControlDoor,
+    Watched::ControlClient,
+];
+/// The sessions' tokens come in pairs behind those.
+const FIRST: usize = SINGLE.len().div_ceil(2);
 
 impl Watched {
     fn token(self) -> Token {
-        let id = |id: ConnectionId| usize::try_from(id.0).unwrap_or(usize::MAX >> 2);
-        Token(match self {
-            Watched::Signals => 0,
-            Watched::RelayLink => 1,
-            Watched::RelayProcess => 2,
-            Watched::NextLink => 3,
-            Watched::NextProcess => 4,
-            Watched::Helper => 5,
-            Watched::Rehearsal => 6,
-            Watched::ControlDoor => 7,
-            Watched::ControlClient => 8,
-            Watched::SessionLink(session) => (id(session) + FIRST) << 1,
-            Watched::SessionProcess(session) => (id(session) + FIRST) << 1 | 1,
+        let pair = |id: ConnectionId| (usize::try_from(id.0).unwrap_or(usize::MAX >> 2) + FIRST) << 1;
+        let single = || SINGLE.iter().position(|single| *single == self).unwrap_or_default();
+        Token(if let Watched::SessionLink(id) = self {
+            pair(id)
+        } else if let Watched::SessionProcess(id) = self {
+            pair(id) | 1
+        } else {
+            single()
         })
     }
 
     fn of(token: Token) -> Watched {
+        if let Some(single) = SINGLE.get(token.0) {
+            return *single;
+        }
         let id = ConnectionId((token.0 >> 1).saturating_sub(FIRST) as u64);
-        match token.0 {
-            0 => Watched::Signals,
-            1 => Watched::RelayLink,
-            2 => Watched::RelayProcess,
-            3 => Watched::NextLink,
-            4 => Watched::NextProcess,
-            5 => Watched::Helper,
-            6 => Watched::Rehearsal,
-            7 => Watched::ControlDoor,
-            8 => Watched::ControlClient,
-            odd if odd & 1 == 1 => Watched::SessionProcess(id),
-            _ => Watched::SessionLink(id),
+        if token.0 & 1 == 1 { Watched::SessionProcess(id) } else { Watched::SessionLink(id) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_means_what_it_was_made_for() {
+        let ids = [0, 1, 2, 1 << 36, (1 << 40) + 1].map(ConnectionId);
+        let sessions = ids.iter().flat_map(|id| [Watched::SessionLink(*id), Watched::SessionProcess(*id)]);
+        for watched in SINGLE.into_iter().chain(sessions) {
+            assert_eq!(Watched::of(watched.token()), watched);
         }
     }
 }

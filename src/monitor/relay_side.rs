@@ -120,8 +120,11 @@ impl Monitor {
 
     fn refuse(&mut self, id: ConnectionId, text: String) {
         if self.handing.is_some() {
-            // Nothing else knows of it: the next relay is told.
-            self.estate.refusals.push((id, text));
+            // Nothing else knows of it: the next relay is told. More than there may be connections no relay asks for
+            // in earnest.
+            if self.estate.refusals.len() < self.config.limits.sessions as usize {
+                self.estate.refusals.push((id, text));
+            }
         } else {
             self.tell_relay(&ToRelay::Refused(id, text), Vec::new());
         }
