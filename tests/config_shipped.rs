@@ -73,6 +73,7 @@ fn another(key: &str, value: &Value) -> Value {
         ("pam_service", _) => "sshd".into(),
         ("root", _) => "password".into(),
         ("unreserved_port", _) => "refuse".into(),
+        ("locked", _) => "trust".into(),
         ("handshake" | "login" | "idle" | "unacknowledged", _) => "7s".into(),
         ("startups", _) => "1:2:3".into(),
         ("services", _) => Value::Array(vec!["printer".into()]),

@@ -5,7 +5,7 @@
 mod trust_fake;
 
 use proptest::prelude::*;
-use rlogind::config::{Login, RootLogin, Rule, RuleHost, RuleVerdict, Trust, UnreservedPort};
+use rlogind::config::{LockedAccount, Login, RootLogin, Rule, RuleHost, RuleVerdict, Trust, UnreservedPort};
 use rlogind::trust::{
     Account, Decision, FileContent, Place, Policy, Query, Reason, RefusedBy, Skip, StepOutcome, Verdict,
     decide, world,
@@ -254,6 +254,17 @@ fn no_trust_in_a_port_of_this_machine_that_anybody_may_open() {
     assert_eq!(short(&case.decide()), "undecided PortOpenHere");
     case.trust.rules = vec![rule(RuleVerdict::Refuse, &["192.0.2.0/24"], &[])];
     assert_eq!(short(&case.decide()), "refused rlogind.toml:10");
+}
+
+#[test]
+fn a_locked_account_is_not_trusted_unless_the_configuration_says_so() {
+    let mut case = case("client bob", "");
+    case.world.locked = true;
+    assert_eq!(short(&case.decide()), "undecided Locked");
+    case.trust.rules = vec![rule(RuleVerdict::Trust, &["192.0.2.0/24"], &["bob"])];
+    assert_eq!(short(&case.decide()), "undecided Locked");
+    case.trust.locked = LockedAccount::Trust;
+    assert_eq!(short(&case.decide()), "trusted rlogind.toml:10");
 }
 
 #[test]

@@ -68,6 +68,8 @@ pub struct Trust {
     pub wildcards: bool,
     /// Honour `+@netgroup` and `-@netgroup`.
     pub netgroups: bool,
+    /// What becomes of accounts whose password is locked.
+    pub locked: LockedAccount,
     /// Networks from which the files count at all; everywhere by default.
     pub files_from: Vec<IpNet>,
     /// Rules looked at before the files; the first that matches decides.
@@ -137,6 +139,15 @@ pub enum RootLogin {
     /// By password only.
     Password,
     /// By password, or by root's own `.rhosts` or a `[[trust.rule]]`.
+    Trust,
+}
+
+/// `trust.locked`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LockedAccount {
+    /// It is not trusted.
+    Refuse,
+    /// It is trusted like any other.
     Trust,
 }
 
@@ -264,6 +275,7 @@ impl Default for Trust {
             rhosts: true,
             wildcards: false,
             netgroups: true,
+            locked: LockedAccount::Refuse,
             files_from: everywhere(),
             rules: Vec::new(),
         }

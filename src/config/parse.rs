@@ -14,8 +14,8 @@ use ipnet::IpNet;
 use super::error::Error;
 use super::table::{Document, Table, Value};
 use super::{
-    Audit, Config, Control, DEFAULT_PATH, Limits, Login, Records, RootLogin, Rule, RuleVerdict, Startups,
-    Tcpmux, Trust, UnreservedPort, value,
+    Audit, Config, Control, DEFAULT_PATH, Limits, LockedAccount, Login, Records, RootLogin, Rule,
+    RuleVerdict, Startups, Tcpmux, Trust, UnreservedPort, value,
 };
 
 /// More connections than any machine has descriptors for.
@@ -175,6 +175,9 @@ fn trust(table: &mut Table<'_, '_>, trust: &mut Trust) -> Result<(), Error> {
     table.set("rhosts", &mut trust.rhosts, Value::boolean)?;
     table.set("wildcards", &mut trust.wildcards, Value::boolean)?;
     table.set("netgroups", &mut trust.netgroups, Value::boolean)?;
+    table.set("locked", &mut trust.locked, |v| {
+        v.one_of(&[("refuse", LockedAccount::Refuse), ("trust", LockedAccount::Trust)])
+    })?;
     table.set("files_from", &mut trust.files_from, networks)?;
     table.set("rule", &mut trust.rules, |v| v.list("[[trust.rule]] tables", rule))
 }

@@ -23,6 +23,7 @@ pub mod pty;
 pub mod records;
 pub mod resolve;
 pub mod sandbox;
+pub mod shadow;
 pub mod shell;
 pub mod socket;
 pub mod watchdog;

@@ -18,7 +18,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use super::world::{Account, FileContent, HOSTS_EQUIV, LookupError, MAX_FILE, Member, Skip, World};
 use crate::sys::identity::{IdentityError, as_user};
 use crate::sys::resolve::LookupFailed;
-use crate::sys::{netgroup, resolve};
+use crate::sys::{netgroup, resolve, shadow};
 
 /// The world as it is.
 #[derive(Debug, Default)]
@@ -37,6 +37,10 @@ impl World for SystemWorld {
             Member::Host(host) => netgroup::has_host(group, host),
             Member::User(user) => netgroup::has_user(group, user),
         }
+    }
+
+    fn is_locked(&mut self, account: &Account) -> bool {
+        shadow::is_locked(&account.name)
     }
 
     fn hosts_equiv(&mut self) -> FileContent {

@@ -111,6 +111,8 @@ pub enum Reason {
     PortNotReserved,
     /// The client is this machine, on which anybody may open a reserved port.
     PortOpenHere,
+    /// The account's password is locked.
+    Locked,
     /// The client's address can be anyone's on another link.
     LinkLocal,
     /// The client named no user of its own.
@@ -144,6 +146,7 @@ impl fmt::Display for Reason {
             Reason::PortOpenHere => f.write_str(
                 "the client is this machine, where net.ipv4.ip_unprivileged_port_start lets anybody open reserved ports",
             ),
+            Reason::Locked => f.write_str("the account's password is locked (trust.locked)"),
             Reason::LinkLocal => f.write_str("a link-local address can be anyone's on another link"),
             Reason::NoRemoteUser => f.write_str("the client named no user of its own"),
             Reason::NoSuchAccount => f.write_str("there is no such account"),

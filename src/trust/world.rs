@@ -150,6 +150,9 @@ pub trait World {
     /// Whether the netgroup has the member.
     fn in_netgroup(&mut self, group: &[u8], member: Member<'_>) -> bool;
 
+    /// Whether the account's password is locked.
+    fn is_locked(&mut self, account: &Account) -> bool;
+
     /// The content of [`HOSTS_EQUIV`].
     fn hosts_equiv(&mut self) -> FileContent;
 

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use crate::accounts::{ALICE, BOB, PROMPT, ROOT};
 use crate::audit::field;
 use crate::daemon;
+use crate::pam::change_shadow;
 use crate::peer::{Peer, handshake};
 use crate::terminal::PATIENCE;
-use crate::world::{World, world};
+use crate::world::{World, eventually, world};
+use nix::sys::signal::Signal;
 
 /// Whether this client is let in without a password, as far as it shows.
 fn is_trusted(mut peer: Peer) -> bool {
@@ -194,6 +196,28 @@ fn where_anybody_may_open_reserved_ports_this_machine_is_not_trusted() {
             assert_eq!(is_trusted(peer), trusted, "{first}");
         }
         assert!(world.audit.of("trust-absent")[0].contains("ip_unprivileged_port_start"));
+    });
+}
+
+#[test]
+fn an_account_that_was_locked_is_not_trusted_unless_the_configuration_says_so() {
+    world(|world| {
+        world.hosts_equiv("127.0.0.1\n");
+        let daemon = world.serve("");
+        change_shadow("alice", 1, |hash| format!("!{hash}"));
+        // As useradd(8) makes an account that is to log in without a password.
+        change_shadow("bob", 1, |_| "!".to_owned());
+        assert!(!is_trusted(Peer::hello("alice", "alice")));
+        let line = world.audit.wait("trust-absent");
+        assert!(line.contains("the account's password is locked (trust.locked)"), "{line}");
+        let mut peer = Peer::hello("bob", "bob");
+        peer.expect("$ ");
+        fs::write("/etc/rlogind.toml", "[trust]\nlocked = \"trust\"\n").unwrap();
+        daemon.signal(Signal::SIGHUP);
+        world.audit.wait_count("config-read", 2);
+        eventually("the configuration is in force", PATIENCE, || {
+            is_trusted(Peer::hello("alice", "alice")).then_some(())
+        });
     });
 }
 

@@ -14,6 +14,7 @@ pub(crate) struct Fake {
     pub users_of_group: Vec<(&'static str, &'static str)>,
     pub equiv: FileContent,
     pub rhosts: FileContent,
+    pub locked: bool,
     pub lookups: usize,
     pub files_read: usize,
 }
@@ -37,6 +38,7 @@ impl Fake {
             users_of_group: vec![("staff", "bob")],
             equiv: text(equiv),
             rhosts: text(rhosts),
+            locked: false,
             lookups: 0,
             files_read: 0,
         }
@@ -60,6 +62,10 @@ impl World for Fake {
             Member::User(user) => (&self.users_of_group, user),
         };
         list.iter().any(|(g, m)| g.as_bytes() == group && m.as_bytes() == name)
+    }
+
+    fn is_locked(&mut self, _: &Account) -> bool {
+        self.locked
     }
 
     fn hosts_equiv(&mut self) -> FileContent {

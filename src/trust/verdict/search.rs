@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use ipnet::IpNet;
 
 use super::{Decision, Granted, Place, Policy, Reason, RefusedBy, Step, StepOutcome, Verdict};
-use crate::config::{RootLogin, Rule, RuleHost, RuleVerdict, UnreservedPort};
+use crate::config::{LockedAccount, RootLogin, Rule, RuleHost, RuleVerdict, UnreservedPort};
 use crate::trust::matching::{self, Context, Match};
 use crate::trust::rules::{self, Entry, Host, User, printable};
 use crate::trust::world::{Account, FileContent, HOSTS_EQUIV, Query, World};
@@ -90,9 +90,14 @@ impl<'a> Search<'a> {
     }
 
     /// The only place where trust is given.
-    fn grant(&self, place: Place, wildcard: bool) -> Verdict {
+    fn grant(&mut self, place: Place, wildcard: bool) -> Verdict {
         match self.may_trust() {
             Ok(_) if is_link_local(self.ctx.peer) => Verdict::Undecided(Reason::LinkLocal),
+            Ok(account)
+                if self.ctx.trust.locked == LockedAccount::Refuse && self.world.is_locked(account) =>
+            {
+                Verdict::Undecided(Reason::Locked)
+            }
             Ok(account) => {
                 Verdict::Trusted { place, wildcard, granted: Granted { account: account.name.clone() } }
             }
