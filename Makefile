@@ -12,6 +12,8 @@
 
 CARGO ?= cargo
 DEMO := packaging/demo/rlogind.toml
+# Root's, as a configuration has to be: this folder may be anybody's.
+DEMO_COPY := /run/rlogind-demo/rlogind.toml
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 # The tests name what could not run here, where a test runner would hide it.
 export RLOGIND_E2E_SKIPPED := $(CURDIR)/target/e2e-skipped
@@ -37,7 +39,8 @@ run:
 	@echo
 	@echo "    rsh-redone-rlogin 127.0.0.1"
 	@echo
-	@exec $(SUDO) target/release/rlogind --config $(DEMO) --stderr
+	@$(SUDO) install -D -o root -g root -m 644 $(DEMO) $(DEMO_COPY)
+	@exec $(SUDO) target/release/rlogind --config $(DEMO_COPY) --stderr
 
 # Tests that need root make themselves a machine of their own and leave this one alone.
 test:

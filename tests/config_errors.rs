@@ -7,11 +7,15 @@
     reason = "a test's helper fails by panicking"
 )]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use rlogind::config::{self, Config, Error, Rule, RuleHost, RuleVerdict, Startups};
+
+mod safe_folder;
 
 const FILE: &str = "/etc/rlogind.toml";
 
@@ -350,13 +354,14 @@ fn rules_keep_their_order_and_their_lines() {
 
 #[test]
 fn files() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = safe_folder::new();
     let path = dir.path().join("rlogind.toml");
 
     let error = config::load_default_or(Some(&path)).unwrap_err();
     assert!(error.to_string().starts_with(&format!("{}: No such file", path.display())), "{error}");
 
     std::fs::write(&path, "user = \"daemon\"\n").unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     let (config, source) = config::load_default_or(Some(&path)).unwrap();
     assert_eq!((config.user.as_str(), source.to_string()), ("daemon", path.display().to_string()));
 
@@ -364,6 +369,33 @@ fn files() {
     assert_eq!(config::load(&path).unwrap_err().to_string(), format!("{}:2: not UTF-8", path.display()));
 
     assert!(config::load(dir.path()).is_err(), "a directory is no configuration");
+}
+
+#[test]
+fn a_file_that_others_can_change_is_refused() {
+    let dir = safe_folder::new();
+    let path = dir.path().join("rlogind.toml");
+    std::fs::write(&path, "user = \"daemon\"\n").unwrap();
+    let shown = path.display();
+    for (mode, folder) in [(0o646, 0o700), (0o646, 0o777), (0o644, 0o1777)] {
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(folder)).unwrap();
+        let error = config::load_default_or(Some(&path)).unwrap_err();
+        let expected = if folder == 0o700 {
+            format!("{shown}: refused: writable by group or others (mode 0646)")
+        } else {
+            let folder = format!(
+                "the folder {} is writable by group or others (mode {folder:04o})",
+                dir.path().display()
+            );
+            format!("{shown}: refused: {folder}")
+        };
+        assert_eq!(error.to_string(), expected);
+        assert!(error.refused().is_some() && error.line().is_none());
+    }
+    // Nothing is read, so nothing is wrong with what stands there.
+    std::fs::write(&path, "nonsense = 1\n").unwrap();
+    assert!(config::load(&path).unwrap_err().refused().is_some());
 }
 
 /// What recurses in a parser must not run out of stack.

@@ -60,10 +60,10 @@ const RULES: [Rule; 14] = [
     Rule {
         of: &["config"],
         but: &[],
-        ours: Some(&["config"]),
+        ours: Some(&["config", "sys"]),
         never: &[],
         crates: None,
-        text: "config uses nothing of ours",
+        text: "config uses nothing of ours but sys, to open its file",
     },
     Rule {
         of: &["tcpmux/"],

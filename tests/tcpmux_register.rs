@@ -15,6 +15,8 @@ use std::thread;
 use rlogind::tcpmux::{self, Entry, How, Named, Places, Superserver, Syntax};
 use tempfile::TempDir;
 
+mod safe_folder;
+
 /// As a new installation has it, with a service or two switched on.
 const INETD_CONF: &str = "\
 # /etc/inetd.conf:  see inetd(8) for further information.
@@ -86,6 +88,7 @@ impl World {
         let world = Self::new();
         fs::write(&world.places.inetd.program, "").unwrap();
         fs::write(world.inetd_conf(), conf).unwrap();
+        fs::set_permissions(world.inetd_conf(), Permissions::from_mode(0o644)).unwrap();
         world
     }
 
@@ -219,7 +222,7 @@ fn owner_and_mode_stay() {
     let world = World::with_inetd(INETD_CONF);
     let conf = world.inetd_conf();
     if is_root() {
-        chown(&conf, Some(12), Some(34)).unwrap();
+        chown(&conf, None, Some(34)).unwrap();
     }
     fs::set_permissions(&conf, Permissions::from_mode(0o640)).unwrap();
     let kept = |path: &Path| {
@@ -231,6 +234,30 @@ fn owner_and_mode_stay() {
     assert_eq!(kept(&conf), before);
     world.unregister(QUIETLY).unwrap();
     assert_eq!(kept(&conf), before);
+}
+
+/// Whoever can write it has a superserver start what they like, as root.
+#[test]
+fn a_file_that_others_can_write_is_refused() {
+    let world = World::with_inetd(INETD_CONF);
+    let conf = world.inetd_conf();
+    let refused = |why: &str| {
+        let expected = format!("{}: refused: {why}", conf.display());
+        for result in [world.register(QUIETLY), world.register(DRY_RUN), world.unregister(QUIETLY)] {
+            assert_eq!(result.unwrap_err(), expected);
+        }
+        assert_eq!(world.conf(), INETD_CONF.as_bytes());
+    };
+    fs::set_permissions(&conf, Permissions::from_mode(0o646)).unwrap();
+    refused("writable by group or others (mode 0646)");
+    if is_root() {
+        fs::set_permissions(&conf, Permissions::from_mode(0o664)).unwrap();
+        chown(&conf, None, Some(34)).unwrap();
+        refused("writable by group or others (mode 0664)");
+        fs::set_permissions(&conf, Permissions::from_mode(0o644)).unwrap();
+        chown(&conf, Some(12), None).unwrap();
+        refused("owned by user 12, not by root");
+    }
 }
 
 #[test]
@@ -512,8 +539,10 @@ fn rlogind(arguments: &[&str]) -> Output {
 #[test]
 fn the_command_writes_its_own_path_and_the_configurations() {
     let world = World::with_inetd(INETD_CONF);
-    let (conf, config) = (world.inetd_conf(), world.root.path().join("rlogind.toml"));
+    let folder = safe_folder::new();
+    let (conf, config) = (world.inetd_conf(), folder.path().join("rlogind.toml"));
     fs::write(&config, "[tcpmux]\nservices = [\"remote-login\"]\n").unwrap();
+    fs::set_permissions(&config, Permissions::from_mode(0o644)).unwrap();
     let (conf, config) = (conf.to_str().unwrap(), config.to_str().unwrap());
     let named = ["--inetd-conf", conf, "--config", config];
     let output = rlogind(&[&["tcpmux", "register", "--no-reload"], &named[..]].concat());

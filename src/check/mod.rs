@@ -6,14 +6,16 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
-use crate::config::{self, Config, Limits, Source};
+use crate::config::{self, Config, Limits};
 use crate::host::{self, HostError, RunDirectory};
+use crate::sys::ownership::{self, Unsafe};
 
 mod finding;
 mod port;
@@ -50,12 +52,15 @@ pub fn run(config_path: Option<&Path>, out: &mut dyn Write) -> io::Result<bool> 
 pub fn read(report: &mut Report, config_path: Option<&Path>) -> Option<Config> {
     match config::load_default_or(config_path) {
         Err(error) => {
-            let finding = report.fail("configuration", error.to_string());
-            finding.mend("correct it; rlogind.toml(5) has every key");
+            let mend = match error.refused() {
+                Some(why) => only_root(error.path(), why),
+                None => "correct it; rlogind.toml(5) has every key".to_owned(),
+            };
+            report.fail("configuration", error.to_string()).mend(mend);
             None
         }
         Ok((config, source)) => {
-            check_source(report, &source);
+            report.ok("configuration", source.to_string());
             Some(config)
         }
     }
@@ -75,12 +80,32 @@ pub fn inspect(report: &mut Report, config: &Config, starts_us: &dyn Fn(&Owner) 
     check_pam_service(report, &config.login.pam_service, &host::PAM_DIRECTORIES);
     check_shells(report, Path::new(SHELLS));
     if let Some(banner) = &config.login.banner {
-        match fs::File::open(banner) {
-            Ok(_) => report.ok("banner", banner.display().to_string()),
-            Err(e) => {
-                let finding = report.note("banner", format!("{}: {e}", banner.display()));
-                finding.mend("write the file, or take login.banner out of the configuration");
-            }
+        check_banner(report, banner);
+    }
+}
+
+/// What has only root change a file.
+fn only_root(path: &Path, why: &Unsafe) -> String {
+    match why.folder {
+        Some(_) => "put it into a folder that only root can write, such as /etc".to_owned(),
+        None => format!("read {0}; then: chown root {0}; chmod go-w {0}", path.display()),
+    }
+}
+
+fn check_banner(report: &mut Report, banner: &Path) {
+    let (shown, what) = (banner.display(), "banner");
+    match ownership::open_anywhere(banner, OFlag::empty()) {
+        Ok(_) => report.ok(what, shown.to_string()),
+        Err(ownership::Error::Io(e)) => {
+            let finding = report.note(what, format!("{shown}: {e}"));
+            finding.mend("write the file, or take login.banner out of the configuration");
+        }
+        Err(ownership::Error::NotRegular) => {
+            let finding = report.warn(what, format!("{shown}: not shown: not a regular file"));
+            finding.mend("put a file there, or take login.banner out of the configuration");
+        }
+        Err(ownership::Error::Unsafe(why)) => {
+            report.warn(what, format!("{shown}: not shown: {why}")).mend(only_root(banner, &why));
         }
     }
 }
@@ -98,18 +123,6 @@ fn check_limits(report: &mut Report, config: &Config) {
     // The default is more than a small machine's sessions, and does no harm there.
     if limits.startups.start >= limits.sessions && limits.startups != usual.startups {
         report.note("limits", "startups begins at no fewer than sessions and limits nothing");
-    }
-}
-
-/// Who can write the configuration decides who gets in.
-fn check_source(report: &mut Report, source: &Source) {
-    if let Source::File(path) = source
-        && fs::metadata(path).is_ok_and(|m| m.uid() != 0 || m.mode() & 0o022 != 0)
-    {
-        let finding = report.note("configuration", format!("{source}: others than root can write it"));
-        finding.mend(format!("chown root {source}; chmod go-w {source}"));
-    } else {
-        report.ok("configuration", source.to_string());
     }
 }
 
@@ -274,7 +287,8 @@ mod tests {
     }
 
     fn run_on(config: &str) -> (String, bool) {
-        let file = tempfile::NamedTempFile::new().unwrap();
+        let folder = ownership::tests::folder();
+        let file = tempfile::NamedTempFile::new_in(folder.path()).unwrap();
         fs::write(file.path(), config).unwrap();
         let mut out = Vec::new();
         let would_serve = run(Some(file.path()), &mut out).unwrap();
@@ -364,19 +378,44 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_others_can_write_is_noted() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let source = Source::File(file.path().to_owned());
-        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o620)).unwrap();
-        let (text, serves) = report(|r| check_source(r, &source));
-        assert!(
-            text.starts_with("note") && text.ends_with("others than root can write it\n") && serves,
-            "{text}"
-        );
-        assert_eq!(
-            report(|r| check_source(r, &Source::BuiltIn)).0,
-            "ok    configuration  built-in defaults\n"
-        );
+    fn a_configuration_that_others_can_write_is_a_failure() {
+        let folder = ownership::tests::folder();
+        let file = folder.path().join("rlogind.toml");
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o602)).unwrap();
+        let read = || {
+            let mut report = Report::default();
+            assert_eq!(read(&mut report, Some(&file)), None);
+            let finding = &report.findings[0];
+            (finding.to_string(), finding.mend.clone().unwrap())
+        };
+        let (shown, above) = (file.display(), folder.path().display());
+        let text = "refused: writable by group or others (mode 0602)";
+        let mend = format!("read {shown}; then: chown root {shown}; chmod go-w {shown}");
+        assert_eq!(read(), (format!("FAIL  configuration  {shown}: {text}"), mend));
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let text = format!("refused: the folder {above} is writable by group or others (mode 1777)");
+        let mend = "put it into a folder that only root can write, such as /etc".to_owned();
+        assert_eq!(read(), (format!("FAIL  configuration  {shown}: {text}"), mend));
+    }
+
+    #[test]
+    fn banners_that_are_not_shown() {
+        let folder = ownership::tests::folder();
+        let file = folder.path().join("banner");
+        let (path, shown) = (file.as_path(), file.display());
+        let check = || report(|r| check_banner(r, path));
+        let missing = format!("note  banner         {shown}: No such file or directory (os error 2)\n");
+        assert_eq!(check(), (missing, true));
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(check(), (format!("WARN  banner         {shown}: not shown: not a regular file\n"), true));
+        fs::remove_file(path).unwrap();
+        fs::write(path, "").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o646)).unwrap();
+        let writable = "not shown: writable by group or others (mode 0646)";
+        assert_eq!(check(), (format!("WARN  banner         {shown}: {writable}\n"), true));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(check(), (format!("ok    banner         {shown}\n"), true));
     }
 
     #[test]

@@ -2,10 +2,8 @@
 //! it may hold. Whatever is not understood is an error, never a guess.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use super::{
     Audit, Config, Control, DEFAULT_PATH, Limits, LockedAccount, Login, Records, RootLogin, Rule,
     RuleVerdict, Startups, Tcpmux, Trust, UnreservedPort, value,
 };
+use crate::sys::ownership;
 
 /// More connections than any machine has descriptors for.
 const MOST_SESSIONS: u32 = 1_000_000;
@@ -65,29 +64,27 @@ pub fn load_default_or(path: Option<&Path>) -> Result<(Config, Source), Error> {
 /// Reads a configuration file.
 ///
 /// # Errors
-/// When it cannot be read, is not TOML, or holds an unknown key, a wrong type or
-/// an impossible value.
+/// When it cannot be read, others than root can change it, it is not TOML, or it holds
+/// an unknown key, a wrong type or an impossible value.
 pub fn load(path: &Path) -> Result<Config, Error> {
-    let bytes = read(path).map_err(|e| Error::of_file(path, e.to_string()))?;
+    let bytes = read(path).map_err(|e| Error::of_file(path, e))?;
     parse_bytes(bytes, path)
 }
 
-/// What a file holds that is a file. A FIFO would make the open wait for its other end, and a device has no end.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
+/// What a file holds that is a file, and that only root can change: who can decides who gets in.
+fn read(path: &Path) -> Result<Vec<u8>, ownership::Error> {
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    ownership::open(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 fn load_if_there(path: &Path) -> Result<(Config, Source), Error> {
     match read(path) {
         Ok(bytes) => Ok((parse_bytes(bytes, path)?, Source::File(path.to_owned()))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok((Config::default(), Source::BuiltIn)),
-        Err(e) => Err(Error::of_file(path, e.to_string())),
+        Err(ownership::Error::Io(e)) if e.kind() == io::ErrorKind::NotFound => {
+            Ok((Config::default(), Source::BuiltIn))
+        }
+        Err(e) => Err(Error::of_file(path, e)),
     }
 }
 

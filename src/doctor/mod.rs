@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_wrong_configuration_is_no_reason_to_stop() {
-        let file = tempfile::NamedTempFile::new().unwrap();
+        let folder = crate::sys::ownership::tests::folder();
+        let file = tempfile::NamedTempFile::new_in(folder.path()).unwrap();
         std::fs::write(file.path(), "[login]\nattempts = 0\n").unwrap();
         let asked = Consultation { config: Some(file.path()), clients: &[], json: true };
         let mut out = Vec::new();

@@ -4,10 +4,10 @@
 //! else.
 
 use std::ffi::CString;
-use std::fs::File;
 use std::io::Read;
 use std::rc::Rc;
 
+use nix::fcntl::OFlag;
 use nix::unistd::User;
 use zeroize::Zeroizing;
 
@@ -16,6 +16,7 @@ use super::{Login, Names, NoSession};
 use crate::audit::event::LoginEvent;
 use crate::config::{RootLogin, Rule, RuleVerdict};
 use crate::records::{self, Who};
+use crate::sys::ownership;
 use crate::sys::pam::{Failure, Item, Transaction};
 use crate::sys::socket;
 use crate::trust::files::SystemWorld;
@@ -68,8 +69,9 @@ impl Login {
     fn show_banner(&self) {
         let Some(path) = &self.config.login.banner else { return };
         let mut text = Vec::new();
-        let shown = File::open(path).and_then(|file| file.take(MAX_BANNER).read_to_end(&mut text));
-        if shown.is_ok() {
+        // A FIFO would hold up every login, and what others than root can write is not the administrator's word.
+        let Ok(file) = ownership::open_anywhere(path, OFlag::empty()) else { return };
+        if file.take(MAX_BANNER).read_to_end(&mut text).is_ok() {
             self.console.show(&text);
         }
     }

@@ -59,8 +59,10 @@ impl std::error::Error for Unsafe {}
 /// Why a file is not used.
 #[derive(Debug)]
 pub enum Error {
-    /// It cannot be opened, or it is not a regular file.
+    /// It cannot be opened.
     Io(io::Error),
+    /// It is something else than a regular file.
+    NotRegular,
     /// Others than root can change it.
     Unsafe(Unsafe),
 }
@@ -69,6 +71,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Io(error) => error.fmt(f),
+            Error::NotRegular => f.write_str("not a regular file"),
             Error::Unsafe(why) => why.fmt(f),
         }
     }
@@ -121,7 +124,7 @@ pub fn open_anywhere(path: &Path, flags: OFlag) -> Result<File, Error> {
     let file = match openat(AT_FDCWD, path, READ | flags, Mode::empty()) {
         Ok(file) => File::from(file),
         // What open(2) says of a socket.
-        Err(Errno::ENXIO) => return Err(not_regular()),
+        Err(Errno::ENXIO) => return Err(Error::NotRegular),
         Err(errno) => return Err(errno.into()),
     };
     check(&file)?;
@@ -132,7 +135,7 @@ pub fn open_anywhere(path: &Path, flags: OFlag) -> Result<File, Error> {
 fn check(file: &File) -> Result<(), Error> {
     let stat = fstat(file)?;
     if kind(&stat) != SFlag::S_IFREG {
-        return Err(not_regular());
+        return Err(Error::NotRegular);
     }
     match problem(&stat, || has_list(file.as_fd())) {
         Some(problem) => Err(Error::Unsafe(Unsafe { folder: None, problem })),
@@ -185,7 +188,7 @@ fn walk(path: &Path) -> Result<Found, Error> {
             folder = next;
         }
     }
-    Err(not_regular())
+    Err(Error::NotRegular)
 }
 
 /// The names in a path, the last one first.
@@ -223,10 +226,6 @@ fn problem(stat: &FileStat, has_list: impl FnOnce() -> bool) -> Option<Problem> 
 
 fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
-}
-
-fn not_regular() -> Error {
-    Error::Io(io::Error::other("not a regular file"))
 }
 
 /// Whether a file or folder has an access control list, or cannot tell.

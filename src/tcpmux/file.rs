@@ -3,9 +3,13 @@
 //! Must never write into the file itself: whoever reads it meanwhile, and whoever finds the disk full, has the old one.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+use crate::sys::ownership;
 
 /// As the kernel's limit (path_resolution(7)).
 const MOST_LINKS: usize = 40;
@@ -36,17 +40,11 @@ impl Snapshot {
     /// Reads the file. Symlinks are followed when root owns them.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let path = follow(path)?;
-        match fs::symlink_metadata(&path) {
-            Ok(data) if data.is_file() => {
-                let content = fs::read(&path).map_err(|e| error(&path, e))?;
-                Ok(Self { owner: Some((data.uid(), data.gid(), data.mode() & 0o7777)), path, content })
-            }
-            Ok(_) => Err(error(&path, "not a regular file")),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Ok(Self { path, owner: None, content: Vec::new() })
-            }
-            Err(e) => Err(error(&path, e)),
-        }
+        let Some(mut file) = open(&path)? else { return Ok(Self { path, owner: None, content: Vec::new() }) };
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).map_err(|e| error(&path, e))?;
+        let data = file.metadata().map_err(|e| error(&path, e))?;
+        Ok(Self { owner: Some((data.uid(), data.gid(), data.mode() & 0o7777)), path, content })
     }
 
     /// Whether there is a file.
@@ -106,16 +104,26 @@ impl Snapshot {
 
     /// Whoever else changes the file must not lose what they wrote.
     fn check_unchanged(&self) -> io::Result<()> {
-        let now = match fs::read(&self.path) {
-            Ok(content) => Some(content),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(error(&self.path, e)),
+        let read = |mut file: File| {
+            let mut content = Vec::new();
+            file.read_to_end(&mut content).map(|_| content).map_err(|e| error(&self.path, e))
         };
+        let now = open(&self.path)?.map(read).transpose()?;
         if now.as_ref() == self.owner.map(|_| &self.content) {
             Ok(())
         } else {
             Err(error(&self.path, "somebody else has changed it just now; try again"))
         }
+    }
+}
+
+/// Opens a file that only root can write; a superserver starts as root what is in it. `None` when there is none.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match ownership::open_anywhere(path, OFlag::O_NOFOLLOW) {
+        Ok(file) => Ok(Some(file)),
+        Err(ownership::Error::Io(e)) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(ownership::Error::Unsafe(why)) => Err(error(path, format!("refused: {why}"))),
+        Err(e) => Err(error(path, e)),
     }
 }
 
@@ -148,17 +156,22 @@ mod tests {
 
     use super::*;
 
+    fn write(path: &Path, text: &str) {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+    }
+
     #[test]
     fn a_file_that_somebody_else_has_changed_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("inetd.conf");
         let absent = Snapshot::read(&path).unwrap();
         assert!(!absent.exists());
-        fs::write(&path, "theirs").unwrap();
+        write(&path, "theirs");
         assert!(absent.replace(b"ours").unwrap_err().to_string().contains("inetd.conf: somebody else"));
 
         let read = Snapshot::read(&path).unwrap();
-        fs::write(&path, "theirs again").unwrap();
+        write(&path, "theirs again");
         assert!(read.replace(b"ours").is_err() && read.remove().is_err());
         assert_eq!(fs::read(&path).unwrap(), b"theirs again");
 
@@ -173,7 +186,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (file, first, second) =
             (directory.path().join("file"), directory.path().join("first"), directory.path().join("second"));
-        fs::write(&file, "old").unwrap();
+        write(&file, "old");
         symlink("file", &first).unwrap();
         symlink(&first, &second).unwrap();
         if nix::unistd::geteuid().is_root() {

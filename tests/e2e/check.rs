@@ -1,14 +1,22 @@
 //! `rlogind check`: its exit status says whether the daemon would serve.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Command, Output};
 
+use nix::sys::signal::Signal;
+
+use crate::accounts::ALICE;
+use crate::audit::field;
 use crate::daemon::PROGRAM;
+use crate::peer::Peer;
 use crate::world::world;
 
+const CONFIG: &str = "/etc/rlogind.toml";
+
 fn check(config: &str) -> Output {
-    fs::write("/tmp/test.toml", config).unwrap();
-    Command::new(PROGRAM).args(["check", "--config", "/tmp/test.toml"]).output().unwrap()
+    fs::write("/etc/test.toml", config).unwrap();
+    Command::new(PROGRAM).args(["check", "--config", "/etc/test.toml"]).output().unwrap()
 }
 
 fn told(output: &Output) -> String {
@@ -42,7 +50,7 @@ fn an_unknown_key_is_an_error_with_file_line_and_key() {
         let told = told(&output);
         assert_ne!(output.status.code(), Some(0), "{told}");
         assert!(
-            told.contains("/tmp/test.toml") && told.contains('3') && told.contains("pam_servise"),
+            told.contains("/etc/test.toml") && told.contains('3') && told.contains("pam_servise"),
             "{told}"
         );
     });
@@ -54,6 +62,51 @@ fn a_file_that_is_not_there_is_an_error() {
         let output = Command::new(PROGRAM).args(["check", "--config", "/tmp/nothing.toml"]).output().unwrap();
         assert_ne!(output.status.code(), Some(0), "{}", told(&output));
         assert!(told(&output).contains("/tmp/nothing.toml"), "{}", told(&output));
+    });
+}
+
+/// Whoever can change it decides who gets in.
+#[test]
+fn a_configuration_that_others_can_change_is_refused_at_the_start_and_later() {
+    world(|world| {
+        let daemon = world.serve("");
+        let mut alice = Peer::log_in(ALICE);
+        fs::write(CONFIG, "[login]\nroot = \"trust\"\n").unwrap();
+        chown(CONFIG, None, Some(50)).unwrap();
+        fs::set_permissions(CONFIG, Permissions::from_mode(0o664)).unwrap();
+        let why = format!("{CONFIG}: refused: writable by group or others (mode 0664)");
+        for command in [&["check"][..], &["doctor"], &["reload"], &["upgrade"], &["--daemon"]] {
+            let output = Command::new(PROGRAM).args(command).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{command:?}: {}", told(&output));
+            assert!(told(&output).contains(&why), "{command:?}: {}", told(&output));
+        }
+        daemon.signal(Signal::SIGHUP);
+        let refused = world.audit.wait_count("config-refused", 2);
+        assert!(refused.iter().all(|line| field(line, "error") == Some(why.as_str())), "{refused:#?}");
+        assert_eq!(world.audit.of("config-read").len(), 1, "at the start");
+        assert_eq!(alice.run("echo same"), "same");
+        fs::set_permissions(CONFIG, Permissions::from_mode(0o644)).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        world.audit.wait_count("config-read", 2);
+    });
+}
+
+#[test]
+fn a_user_may_check_a_file_of_the_own_but_root_does_not_take_it() {
+    world(|world| {
+        world.write_for(ALICE, "/home/alice/rlogind.toml", "");
+        let id = ALICE.uid.to_string();
+        let check = |own: &[&str]| {
+            let check = [PROGRAM, "check", "--config", "/home/alice/rlogind.toml"];
+            let output = Command::new("setpriv").args(own).args(check).output().unwrap();
+            told(&output).lines().next().unwrap().to_owned()
+        };
+        let own = ["--reuid", &id, "--regid", &id, "--clear-groups"];
+        assert_eq!(check(&own), "ok    configuration  /home/alice/rlogind.toml");
+        let refused = "FAIL  configuration  /home/alice/rlogind.toml: refused: the folder /home/alice is owned by user 1001, not by root";
+        assert_eq!(check(&[]), refused);
+        fs::set_permissions("/home/alice/rlogind.toml", Permissions::from_mode(0o606)).unwrap();
+        assert!(check(&own).ends_with("refused: writable by group or others (mode 0606)"));
     });
 }
 

@@ -393,6 +393,31 @@ fn the_banner_is_shown_before_the_login() {
 }
 
 #[test]
+fn a_banner_that_is_no_file_or_that_others_can_write_is_not_shown() {
+    world(|world| {
+        let _daemon = world.serve("[login]\nbanner = \"/etc/issue.net\"\n");
+        let shows = |banner: &[u8]| {
+            let mut peer = Peer::hello("nobody", "alice");
+            peer.expect("Password: ");
+            assert_eq!(peer.data, [b"\0", banner, b"Password: "].concat());
+        };
+        fs::remove_file("/etc/issue.net").unwrap_or(());
+        nix::unistd::mkfifo("/etc/issue.net", nix::sys::stat::Mode::S_IRUSR).unwrap();
+        shows(b"");
+        fs::remove_file("/etc/issue.net").unwrap();
+        // A link may lead anywhere: what counts is the file.
+        fs::write("/home/alice/banner", "Be kind.\n").unwrap();
+        std::os::unix::fs::symlink("/home/alice/banner", "/etc/issue.net").unwrap();
+        shows(b"Be kind.\r\n");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o646);
+        fs::set_permissions("/home/alice/banner", mode).unwrap();
+        shows(b"");
+        world.write_for(ALICE, "/home/alice/banner", "Give me your password.\n");
+        shows(b"");
+    });
+}
+
+#[test]
 fn every_login_is_written_down_with_who_and_where() {
     world(|world| {
         let _daemon = world.serve("");

@@ -52,9 +52,7 @@ fn look_up(question: &Question, files: &mut Vec<OwnedFd>) -> Reply {
         Err(ownership::Error::Unsafe(why)) => {
             Reply::Refused { reason: format!("others than root can change it: {why}") }
         }
-        Err(ownership::Error::Io(error)) => {
-            Reply::Refused { reason: format!("it cannot be started: {error}") }
-        }
+        Err(error) => Reply::Refused { reason: format!("it cannot be started: {error}") },
     }
 }
 
