@@ -133,7 +133,7 @@ fn a_window_size_is_taken_at_every_split_and_leaves_no_byte() {
             let message = window_message(20 + split, 100 + split);
             let at = usize::from(split);
             peer.send(&message[..at]);
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(5));
             peer.send(&message[at..]);
             assert_eq!(peer.run("stty size"), format!("{} {}", 20 + split, 100 + split), "split at {at}");
         }
