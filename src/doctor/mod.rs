@@ -20,6 +20,7 @@ mod pam;
 mod superserver;
 mod system;
 mod trust;
+mod wrappers;
 
 use daemon::Listening;
 use machine::Machine;
@@ -70,6 +71,7 @@ fn inspect(report: &mut Report, machine: &Machine, config: &Config, clients: &[I
     daemon::inspect(report, machine, config, &listening, handed);
     entries.report(report, &owners);
     superserver::socket_units(report, machine, &ports, &owners);
+    wrappers::inspect(report, machine, config, owners.iter().any(starts_us));
     pam::inspect(report, machine, config);
     trust::inspect(report, config);
     for &client in clients {

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use crate::accounts::ALICE;
 use crate::daemon::PROGRAM;
+use crate::peer::{Peer, handshake};
 use crate::superserver::{Kind, Superserver};
 use crate::world::world;
 
@@ -77,6 +78,32 @@ fn an_entry_of_inetd_for_another_server_is_found() {
         fs::write("/etc/inetd.conf", ours).unwrap();
         let (text, _) = finding(&told(&doctor("", &[])), "note", "superserver");
         assert!(text.starts_with("/etc/inetd.conf:1: would start rlogind"), "{text}");
+    });
+}
+
+#[test]
+fn lines_for_tcpd_are_translated_and_apply_when_they_are_written() {
+    world(|world| {
+        fs::write("/etc/hosts.allow", "sshd: ALL\nin.rlogind: 127.0.0.2, \\\n .example.org\n").unwrap();
+        fs::write("/etc/hosts.deny", "# everybody else\nALL: ALL\n").unwrap();
+        let before = told(&doctor("", &[]));
+        let (text, mend) = finding(&before, "WARN", "tcp wrappers");
+        let places = "/etc/hosts.allow:2, /etc/hosts.deny:2 are about rlogin, and rlogind does not read them";
+        assert_eq!(text, places);
+        assert_eq!(mend, "in rlogind.toml: `allow = [\"127.0.0.2\"]` and `deny = []`");
+        let name = "/etc/hosts.allow:2: not translated: .example.org (a domain): clients that it lets in would be shut out";
+        assert!(before.contains(name), "{before}");
+
+        fs::write("/etc/hosts.allow", "in.rlogind: 127.0.0.2\n").unwrap();
+        let lines = mend.trim_start_matches("in rlogind.toml: ").trim_matches('`').replace("` and `", "\n");
+        let after = told(&doctor(&lines, &[]));
+        let ok = "/etc/hosts.allow:1, /etc/hosts.deny:2 say what allow and deny say";
+        assert_eq!(finding(&after, "ok", "tcp wrappers").0, ok);
+        let _daemon = world.serve(&lines);
+        let mut peer = Peer::connect_from([127, 0, 0, 2].into());
+        peer.send(handshake("nobody", "alice", "vt100/38400"));
+        peer.expect("Password: ");
+        Peer::connect().expect("Permission denied");
     });
 }
 

@@ -95,7 +95,7 @@ hosts: files
 netgroup: files
 END
 : >/etc/resolv.conf
-rm -f /etc/hosts.equiv /etc/nologin /etc/securetty /etc/motd /etc/hushlogins /etc/rlogind.toml /etc/ld.so.preload
+rm -f /etc/hosts.equiv /etc/hosts.allow /etc/hosts.deny /etc/nologin /etc/securetty /etc/motd /etc/hushlogins /etc/rlogind.toml /etc/ld.so.preload
 echo "PS1='e2e\$ '" >/etc/profile
 : >/etc/bash.bashrc
 # Real PAM, without the two seconds that a wrong password costs.
