@@ -284,9 +284,14 @@ fn an_unnamed_remote_user_is_never_trusted() {
 
 #[test]
 fn an_unknown_account_is_refused_like_a_known_one_and_never_trusted() {
+    let mut unknown = case("other bob", "other bob");
+    unknown.account = None;
+    assert_eq!(short(&unknown.decide()), "undecided NoSuchAccount");
+    assert_eq!(unknown.world.files_read, 2, "as for one that exists");
     let mut case = case("client bob", "client bob");
     case.account = None;
     assert_eq!(short(&case.decide()), "undecided NoSuchAccount");
+    assert!(case.decide().steps.iter().all(|step| !step.file.contains("rhosts")));
     case.trust.rules = vec![rule(RuleVerdict::Refuse, &["192.0.2.7/32"], &[])];
     assert_eq!(short(&case.decide()), "refused rlogind.toml:10");
 }

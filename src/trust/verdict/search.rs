@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
@@ -14,6 +15,10 @@ use crate::trust::matching::{self, Context, Match};
 use crate::trust::rules::{self, Entry, Host, User, printable};
 use crate::trust::world::{Account, FileContent, HOSTS_EQUIV, Query, World};
 
+/// Whose rights read files for a name that does not exist; the kernel's overflow id.
+const NOBODY: u32 = 65534;
+/// What no account can be called, for no line of passwd(5) begins so.
+const NO_ACCOUNT: &str = ":unknown";
 /// How many steps are kept for the explanation.
 const MAX_STEPS: usize = 1000;
 /// How much of a line is shown, in bytes.
@@ -61,8 +66,29 @@ impl<'a> Search<'a> {
         self.config_rules()?;
         let account = match self.may_trust() {
             Ok(account) => account,
+            Err(Reason::NoSuchAccount) => return self.files_for_nobody(),
             Err(reason) => return Flow::Break(Verdict::Undecided(reason)),
         };
+        self.files(account)
+    }
+
+    /// Reads for a name that does not exist what is read for one that does, or the time that a login takes would tell
+    /// the one from the other.
+    fn files_for_nobody(&mut self) -> Flow {
+        let shown = (self.steps.len(), self.omitted);
+        let home = PathBuf::from("/");
+        let nobody = Account { name: NO_ACCOUNT.to_owned(), uid: NOBODY, gid: NOBODY, home };
+        let found = self.files(&nobody);
+        self.steps.truncate(shown.0);
+        self.omitted = shown.1;
+        Flow::Break(match found {
+            // A line of hosts.equiv: it decides before anybody's account counts.
+            Flow::Break(denied @ Verdict::Denied { .. }) => denied,
+            Flow::Break(_) | Flow::Continue(()) => Verdict::Undecided(Reason::NoSuchAccount),
+        })
+    }
+
+    fn files(&mut self, account: &Account) -> Flow {
         if !self.ctx.trust.files_from.iter().any(|net| holds(net, self.ctx.peer)) {
             return Flow::Break(Verdict::Undecided(Reason::NotFrom));
         }
