@@ -45,8 +45,9 @@ const NO_SOURCE: Limits = Limits { member: 0, group: 10, lasting: 0 };
 const STRANGERS: Limits = Limits { member: 10, group: 60, lasting: 10 };
 /// Each refusal may be somebody's search for a hole, and each connection a login, so these are more.
 const CONNECTIONS: Limits = Limits { member: 600, group: 1200, lasting: 10 };
-/// What members of a group ask for must not push out what others do.
-const COMMANDS: Limits = Limits { member: 60, group: 60, lasting: 0 };
+const COMMANDS: Limits = Limits { member: 60, group: 60, lasting: 10 };
+/// Commands that every session notices a little.
+const RELOADS: Limits = Limits { member: 10, ..COMMANDS };
 
 /// Whose events are counted together.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -63,12 +64,20 @@ enum Origin {
     Network(Network),
 }
 
+/// Whose events are counted together, of those of a group.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Member {
+    Source(Source),
+    /// A command's first word.
+    Command(String),
+}
+
 /// How an event is thinned.
 #[derive(Debug)]
 struct Class {
     kind: &'static str,
     group: Group,
-    member: Option<Source>,
+    member: Option<Member>,
     limits: Limits,
 }
 
@@ -174,7 +183,7 @@ struct GroupCount {
     limits: Limits,
     /// What was not counted by a member.
     count: Count,
-    members: HashMap<Source, Count>,
+    members: HashMap<Member, Count>,
 }
 
 impl GroupCount {
@@ -248,10 +257,7 @@ fn class(event: &Event) -> Option<Class> {
             let group = Group { reason: stable(text), origin: Origin::Daemon };
             Some(Class { kind: "shortage", group, member: None, limits: NO_SOURCE })
         }
-        Event::Control { uid, .. } => {
-            let group = Group { reason: String::new(), origin: Origin::User(*uid) };
-            Some(Class { kind: "control", group, member: None, limits: COMMANDS })
-        }
+        Event::Control { uid, command, .. } => Some(of_user(*uid, command)),
         Event::Started { .. }
         | Event::Upgraded { .. }
         | Event::Draining { .. }
@@ -267,7 +273,16 @@ fn class(event: &Event) -> Option<Class> {
 fn from(peer: SocketAddr, kind: &'static str, reason: &str, limits: Limits) -> Class {
     let source = Source::of(peer.ip());
     let group = Group { reason: stable(reason), origin: Origin::Network(source.network()) };
-    Class { kind, group, member: Some(source), limits }
+    Class { kind, group, member: Some(Member::Source(source)), limits }
+}
+
+/// What one user asks for must not push out what others do, and nobody takes room from root.
+fn of_user(uid: u32, command: &str) -> Class {
+    let kind = if uid == 0 { "control by root" } else { "control" };
+    let group = Group { reason: String::new(), origin: Origin::User(uid) };
+    let word = command.split(' ').next().unwrap_or("");
+    let limits = if ["reload", "upgrade"].contains(&word) { RELOADS } else { COMMANDS };
+    Class { kind, group, member: Some(Member::Command(word.to_owned())), limits }
 }
 
 fn stable(text: &str) -> String {
@@ -333,6 +348,7 @@ mod tests {
             let (Event::Refused { count, .. }
             | Event::Connection { count, .. }
             | Event::Login { count, .. }
+            | Event::Control { count, .. }
             | Event::Shortage { count, .. }) = event
             else {
                 panic!("{event:?}")
@@ -511,6 +527,27 @@ mod tests {
         let held: u32 = counts(&thinning.finish()).iter().sum();
         assert_eq!(whole + held, 10_000);
         assert!(thinning.kinds.is_empty());
+    }
+
+    #[test]
+    fn what_one_user_asks_for_hides_nothing_of_another_user_nor_other_commands() {
+        let command =
+            |uid, command: &str| Event::Control { uid, pid: 1, command: command.to_owned(), count: 1 };
+        let (mut thinning, now) = (Thinning::default(), Instant::now());
+        for word in ["reload", "upgrade"] {
+            assert_eq!(written(&mut thinning, &command(1001, word), 1000, now), 10, "{word}");
+        }
+        assert_eq!(written(&mut thinning, &command(1001, "kill 3 (alice on pts/3)"), 30, now), 30);
+        assert_eq!(written(&mut thinning, &command(1002, "reload"), 10, now), 10);
+        for uid in 2000..5000 {
+            written(&mut thinning, &command(uid, "reload"), 20, now);
+        }
+        assert_eq!(written(&mut thinning, &command(0, "reload"), 10, now), 10);
+        assert_eq!(written(&mut thinning, &command(0, "kill 4 (bob on pts/4)"), 50, now), 50);
+        let numbers = thinning.due(now + PERIOD);
+        let of_alice: Vec<Event> =
+            numbers.into_iter().filter(|event| matches!(event, Event::Control { uid: 1001, .. })).collect();
+        assert_eq!(counts(&of_alice), [990, 990]);
     }
 
     #[test]

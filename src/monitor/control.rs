@@ -16,6 +16,7 @@ use upgrade::state::ControlState;
 
 mod commands;
 mod notices;
+mod places;
 mod report;
 
 pub(super) use commands::ENDING;
@@ -23,12 +24,12 @@ pub(super) use notices::NoticeId;
 use notices::Notices;
 pub(super) use report::count_login;
 
-/// Commands that are heard at the same time.
-const MOST_CLIENTS: usize = 16;
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 32;
 /// How long a command may take to say what it wants.
 const ASKING_TIME: Duration = Duration::from_secs(5);
+/// How much of that is left when another image can take over.
+const LAST_ASKING_TIME: Duration = Duration::from_secs(1);
 /// How long one is kept that waits for an answer.
 const ANSWERING_TIME: Duration = Duration::from_secs(120);
 
@@ -50,6 +51,13 @@ impl Control {
     /// The control socket's path, and its file's device and inode.
     pub(super) fn file(&self) -> Option<(PathBuf, (u64, u64))> {
         self.listener.as_ref().map(|listener| (listener.path().to_owned(), listener.file()))
+    }
+
+    /// Takes out the command that makes room for another one of that user.
+    fn silent_to_displace(&mut self, uid: u32, full: places::Full) -> Option<Client> {
+        let silent = |client: &Client| (client.wants == Wants::Unknown).then_some(client.peer.uid);
+        let silent: Vec<Option<u32>> = self.clients.iter().map(silent).collect();
+        places::to_displace(uid, full, &silent).map(|index| self.clients.remove(index))
     }
 }
 
@@ -78,10 +86,24 @@ struct Asks {
 enum Wants {
     /// It has not said.
     Unknown,
-    /// The configuration in force.
-    Reload,
+    /// The configuration that applies.
+    Reload(ReloadStage),
     /// Another executable.
     Upgrade,
+}
+
+/// How far a reload is that a command waits for. It is answered for its own one: others who ask again and again
+/// cannot put the answer off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReloadStage {
+    /// A rehearsal that begins later reads the configuration.
+    Asked,
+    /// A rehearsal that began since reads it.
+    Rehearsed,
+    /// It applies; a relay that starts later has it.
+    Applied,
+    /// A relay with it is starting.
+    Starting,
 }
 
 /// What is said when there is no control socket.
@@ -146,7 +168,8 @@ impl Monitor {
     /// Commands that connect.
     pub(super) fn hear_control_door(&mut self, now: Instant) {
         for _ in 0..ACCEPTS {
-            if self.closes_enough() {
+            // A command that is accepted and not heard would be lost when another image takes over; the queue is not.
+            if self.closes_enough() || self.upgrade_is_due() {
                 return self.look_again(now);
             }
             let Some(listener) = &self.control.listener else { return };
@@ -161,14 +184,12 @@ impl Monitor {
     }
 
     fn admit(&mut self, channel: Channel, peer: Peer, now: Instant) {
-        if self.control.clients.len() >= MOST_CLIENTS {
-            // A real command says at once what it wants: who has not makes room.
-            match self.control.clients.iter().position(|client| client.wants == Wants::Unknown) {
-                Some(silent) => {
-                    let silent = self.control.clients.remove(silent);
-                    self.close_command(silent.channel);
-                }
-                None => return self.reply(channel, refused("too many commands at once")),
+        let users = self.control.clients.iter().map(|client| client.peer.uid);
+        if let Err(full) = places::find(peer.uid, users) {
+            // A real command says at once what it wants: one that has not makes room.
+            match self.control.silent_to_displace(peer.uid, full) {
+                Some(silent) => self.close_command(silent.channel),
+                None => return self.reply(channel, refused(full.reason("commands"))),
             }
         }
         if self.watch_client(&channel).is_ok() {
@@ -214,7 +235,7 @@ impl Monitor {
                 // It is gone, or asks twice or for too much.
                 (
                     Ok(local::Request::Message(_) | local::Request::WithDescriptors(_)),
-                    Wants::Reload | Wants::Upgrade,
+                    Wants::Reload(_) | Wants::Upgrade,
                 )
                 | (Ok(local::Request::Over) | Err(_), _) => self.close_command(client.channel),
             }
@@ -230,6 +251,28 @@ impl Monitor {
             }
         }
         self.forget_gone_senders();
+        self.go_on_with_upgrade(now);
+    }
+
+    /// Another image can take over: no more commands are accepted, and those that were have little time left to say what
+    /// they want.
+    pub(super) fn hear_last_commands(&mut self, now: Instant) {
+        for client in &mut self.control.clients {
+            if client.wants == Wants::Unknown {
+                client.until = client.until.min(now + LAST_ASKING_TIME);
+            }
+        }
+    }
+
+    /// Whether a command has yet to say what it wants.
+    pub(super) fn is_about_to_be_asked(&self) -> bool {
+        self.control.clients.iter().any(|client| client.wants == Wants::Unknown)
+    }
+
+    fn go_on_with_upgrade(&mut self, now: Instant) {
+        if self.upgrade_is_due() && !self.is_about_to_be_asked() {
+            self.begin_upgrade(now);
+        }
     }
 
     fn obey_command(&mut self, client: Client, request: Request, now: Instant) {
@@ -255,7 +298,8 @@ impl Monitor {
             }
             Request::Reload => {
                 self.note_command(peer, "reload", now);
-                self.await_answer(channel, peer, Wants::Reload, asked_with_descriptors, now);
+                let wants = Wants::Reload(ReloadStage::Asked);
+                self.await_answer(channel, peer, wants, asked_with_descriptors, now);
                 return self.reload(now);
             }
             Request::Upgrade => {
@@ -285,14 +329,21 @@ impl Monitor {
         self.log.write(&event, now);
     }
 
-    /// A relay serves with the configuration in force: who waited for that is told.
+    /// A relay serves: answers the commands whose reload or upgrade that was.
     pub(super) fn answer_serving(&mut self) {
-        if !self.reload_again {
-            let notes = std::mem::take(&mut self.control.notes);
-            self.answer(Wants::Reload, &Answer::Done { notes });
-        }
+        let notes = std::mem::take(&mut self.control.notes);
+        self.answer(Wants::Reload(ReloadStage::Starting), &Answer::Done { notes });
         if let Some(note) = self.control.upgraded.take() {
             self.answer(Wants::Upgrade, &Answer::Done { notes: vec![note] });
+        }
+    }
+
+    /// The reloads that were that far are further now.
+    pub(super) fn advance_reloads(&mut self, from: ReloadStage, to: ReloadStage) {
+        for client in &mut self.control.clients {
+            if client.wants == Wants::Reload(from) {
+                client.wants = Wants::Reload(to);
+            }
         }
     }
 
@@ -302,9 +353,20 @@ impl Monitor {
         self.warn(text, now);
     }
 
-    /// The configuration cannot be used: who waited for it is told why.
+    /// The configuration that was read cannot be used: answers the commands that wait for it.
     pub(super) fn answer_no_reload(&mut self, why: &str) {
-        self.answer(Wants::Reload, &refused(why));
+        self.answer(Wants::Reload(ReloadStage::Rehearsed), &refused(why));
+    }
+
+    /// The daemon stops: answers all commands that wait.
+    pub(super) fn answer_stopping(&mut self) {
+        for client in std::mem::take(&mut self.control.clients) {
+            if client.wants == Wants::Unknown {
+                self.control.clients.push(client);
+            } else {
+                self.reply(client.channel, refused("rlogind is stopping"));
+            }
+        }
     }
 
     /// No other executable takes over: who waited for that is told why.
@@ -336,6 +398,7 @@ impl Monitor {
             }
         }
         self.expire_notices(now);
+        self.go_on_with_upgrade(now);
     }
 
     /// What of it goes on in another image, with this control socket instead of its own if there is one.
@@ -350,7 +413,7 @@ impl Monitor {
         };
         let waiting = self.control.clients.iter().filter(|client| client.wants != Wants::Unknown);
         let waiting = waiting.map(|client| {
-            let reload = client.wants == Wants::Reload;
+            let reload = matches!(client.wants, Wants::Reload(_));
             Ok((keep(client.channel.as_fd())?, client.peer.uid, client.peer.pid, reload))
         });
         Ok(ControlState { listener, waiting: waiting.collect::<io::Result<_>>()? })
@@ -369,8 +432,9 @@ impl Monitor {
         for (number, uid, pid, reload) in state.waiting {
             let channel = Channel::from_inherited(process::inherited_descriptor(number)?)?;
             self.watch_client(&channel)?;
-            // The other image reads the configuration, too.
-            let wants = if reload { Wants::Reload } else { Wants::Upgrade };
+            // This image has read the configuration, too; perhaps before it was asked to.
+            let stage = if self.reload_again { ReloadStage::Asked } else { ReloadStage::Applied };
+            let wants = if reload { Wants::Reload(stage) } else { Wants::Upgrade };
             // It may have; then its end is not noticed before its time.
             let asked_with_descriptors = local::has_more(&channel);
             self.await_answer(channel, Peer { pid, uid }, wants, asked_with_descriptors, now);

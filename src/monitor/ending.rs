@@ -12,8 +12,7 @@ impl Monitor {
         // Another image would not know that it has to end.
         drop(self.end_rehearsal());
         self.forget_successor();
-        self.answer_no_reload("rlogind is stopping");
-        self.answer_no_upgrade("rlogind is stopping");
+        self.answer_stopping();
         self.leave(cause, now);
         for id in self.ids() {
             self.tell_session(id, Some(&ToSession::HangUp), now);

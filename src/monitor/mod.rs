@@ -215,6 +215,7 @@ fn take_over(
             monitor.warn(text, now);
             // It may have been read meanwhile by the image that failed.
             monitor.reload_again = true;
+            monitor.advance_reloads(control::ReloadStage::Applied, control::ReloadStage::Asked);
         }
         None => {
             monitor.control.upgraded =

@@ -1,5 +1,6 @@
 //! Reading the configuration again. A bad one changes nothing, and nobody waits for it.
 
+use super::control::ReloadStage;
 use super::rehearsal::{Purpose, Rehearsed, Settings, read_settings};
 use super::*;
 
@@ -11,6 +12,7 @@ impl Monitor {
             self.reload_again = true;
             return;
         }
+        self.advance_reloads(ReloadStage::Asked, ReloadStage::Rehearsed);
         service::reloading();
         // A process of its own, as the file may be anywhere, and names anybody's.
         let started =
@@ -42,6 +44,10 @@ impl Monitor {
                 self.tell_service_manager();
             }
             self.answer_no_reload(&error);
+        }
+        // Now an upgrade, if one was asked for, then another reload: neither can keep the other from its turn.
+        if self.upgrade.take_again() {
+            self.rehearse_upgrade(now);
         }
         self.go_on_with_rehearsals(now);
     }
@@ -79,6 +85,7 @@ impl Monitor {
         }
         self.control.notes = warnings;
         self.announce = true;
+        self.advance_reloads(ReloadStage::Rehearsed, ReloadStage::Applied);
         // Whoever is let in before the new relay serves is let in by the new limits.
         self.tell_relay(&ToRelay::Limits((&self.config).into()), Vec::new());
         self.replace_relay(now);

@@ -198,6 +198,9 @@ impl Monitor {
                 // The log says how it went.
                 Ok(Signal::SIGHUP) => self.reload(now),
                 Ok(Signal::SIGUSR1) => self.drain(now),
+                Ok(Signal::SIGUSR2) if self.is_upgrading() => {
+                    self.warn("an upgrade is on its way already".to_owned(), now);
+                }
                 Ok(Signal::SIGUSR2) => self.upgrade(now),
                 Ok(signal) => self.stop(signal.as_str(), now),
                 Err(_) => {}

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 
+use super::control::ReloadStage;
 use super::deadline::Deadline;
 use super::watchdog::Suspect;
 use super::*;
@@ -111,6 +112,7 @@ pub(super) struct Handing {
 impl Monitor {
     /// Starts a relay, which takes over as soon as it is ready.
     pub(super) fn start_relay(&mut self, now: Instant) -> io::Result<()> {
+        self.advance_reloads(ReloadStage::Applied, ReloadStage::Starting);
         let (ours, theirs) = Channel::pair()?;
         let process = Process::start_role(&mut self.launcher, &self.image, RELAY_ROLE, theirs)?;
         let ids = self.next_ids..self.next_ids + RELAY_IDS;
@@ -255,7 +257,7 @@ impl Monitor {
 
     /// No relay is there: has the next one take over, or has one started.
     fn succeed(&mut self, now: Instant) {
-        if self.upgrade_is_due() {
+        if self.upgrade_is_due() && !self.is_about_to_be_asked() {
             return self.execute_successor(now);
         }
         match &self.next {
@@ -298,9 +300,7 @@ impl Monitor {
         if std::mem::take(&mut self.announce) {
             self.tell_service_manager();
         }
-        if !self.replace_again {
-            self.answer_serving();
-        }
+        self.answer_serving();
         if std::mem::take(&mut self.ask_flow_control) {
             // After the death of a relay only the terminals know it.
             for id in self.ids() {

@@ -58,6 +58,11 @@ impl Upgrade {
         Upgrade { executable, again: false, trial: None, successor: None }
     }
 
+    /// Whether it was asked for meanwhile.
+    pub(super) fn take_again(&mut self) -> bool {
+        std::mem::take(&mut self.again)
+    }
+
     /// The daemon drains: closes what was opened for the image that is to take over.
     pub(super) fn close_opened(&mut self) {
         for rehearsed in self.trial.iter_mut().chain(&mut self.successor) {
@@ -69,14 +74,24 @@ impl Upgrade {
 impl Monitor {
     /// Asks the executable on disk whether it could take over, and has it do so.
     pub(super) fn upgrade(&mut self, now: Instant) {
-        if self.upgrade.trial.is_some() || self.upgrade_is_due() {
+        if self.is_upgrading() {
             // Whoever asks now is answered with the first one.
-            return self.warn("an upgrade is on its way already".to_owned(), now);
+            return;
         }
-        if self.rehearsal.is_some() {
+        if self.rehearsal.is_some() || self.reload_again {
             self.upgrade.again = true;
             return;
         }
+        self.rehearse_upgrade(now);
+    }
+
+    /// Whether an executable that could take over is tried out, or is about to.
+    pub(super) fn is_upgrading(&self) -> bool {
+        self.upgrade.trial.is_some() || self.upgrade_is_due()
+    }
+
+    /// Looks the executable up that could take over, when no other rehearsal goes on.
+    pub(super) fn rehearse_upgrade(&mut self, now: Instant) {
         // A process of its own looks the path up, as its file system may hang.
         let started =
             self.image.try_clone().and_then(|image| self.start_rehearsal(Purpose::LookUp, image, now));
@@ -115,6 +130,7 @@ impl Monitor {
             // One at a time: this image's upgrade is not undone any more.
             guard.dismiss();
         }
+        self.hear_last_commands(now);
         self.begin_upgrade(now);
     }
 
@@ -156,7 +172,7 @@ impl Monitor {
         if std::mem::take(&mut self.reload_again) {
             self.reload(now);
         }
-        if std::mem::take(&mut self.upgrade.again) {
+        if self.upgrade.take_again() {
             self.upgrade(now);
         }
     }
@@ -180,8 +196,11 @@ impl Monitor {
         self.close_elsewhere(control.map(|listener| listener.into_parts().0).into_iter().collect());
     }
 
-    /// Has the relay hand back, unless it is just beginning or doing so.
+    /// Has the relay hand back, unless it is just beginning or doing so, or a command is about to say what it wants.
     pub(super) fn begin_upgrade(&mut self, now: Instant) {
+        if self.is_about_to_be_asked() {
+            return;
+        }
         if self.next.is_some() || self.handing.is_some() || !self.steps.is_empty() || self.guard.is_some() {
             return;
         }

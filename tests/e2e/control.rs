@@ -18,7 +18,7 @@ use crate::accounts::{ALICE, BOB, PROMPT};
 use crate::audit::field;
 use crate::daemon::PROGRAM;
 use crate::ending::nothing_is_left;
-use crate::hand_over::{replace_copy, serve_copy};
+use crate::hand_over::{replace_copy, serve_copy, serve_copy_with};
 use crate::peer::{End, Peer, handshake};
 use crate::processes;
 use crate::terminal::PATIENCE;
@@ -258,6 +258,71 @@ fn as_user(id: &str, groups: &[&str], args: &[&str]) -> Output {
     };
     let words = ["--reuid", id, "--regid", id, &groups, PROGRAM];
     Command::new("setpriv").args(words).args(args).output().unwrap()
+}
+
+/// Runs a command of alice's, who is in the group, again and again until it is dropped.
+struct Loop(std::process::Child);
+
+impl Loop {
+    fn start(command: &str) -> Loop {
+        let again = format!("while :; do {command}; done >/dev/null 2>&1");
+        let words = ["--reuid", "1001", "--regid", "1001", "--groups=50", "--pdeathsig", "KILL", "sh", "-c"];
+        Loop(Command::new("setpriv").args(words).arg(again).spawn().unwrap())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_member_who_reloads_and_upgrades_without_end_keeps_root_from_nothing() {
+    world(|_world| {
+        let daemon = serve_copy_with("[control]\ngroup = \"staff\"\n");
+        let mut alice = Peer::log_in(ALICE);
+        let reload = format!("{PROGRAM} reload");
+        let upgrade = format!("{PROGRAM} upgrade");
+        // One that does not wait for the answer asks again before the daemon is done.
+        let hasty = [&reload, &upgrade].map(|command| format!("timeout -s KILL 0.02 {command}"));
+        let commands = [&reload, &upgrade, &reload, &upgrade, &reload, &upgrade, &hasty[0], &hasty[1]];
+        let loops = commands.map(|command| Loop::start(command));
+        for _ in 0..20 {
+            for command in ["status", "sessions", "reload"] {
+                ask(&[command]);
+            }
+        }
+        assert!(ask(&["upgrade"]).contains("took over from"));
+        drop(loops);
+        assert_eq!(alice.run("echo here"), "here");
+        drop(alice);
+        eventually("the last of them is done", PATIENCE, || {
+            let relay = daemon.relay().pid;
+            thread::sleep(Duration::from_millis(500));
+            (daemon.relay().pid == relay).then_some(())
+        });
+        nothing_is_left(&daemon);
+    });
+}
+
+#[test]
+fn what_a_member_asks_without_end_hides_no_command_of_root_in_the_log() {
+    world(|world| {
+        let _daemon = world.serve("[control]\ngroup = \"staff\"\n");
+        let by = |uid: &str| {
+            let lines = world.audit.of("control").into_iter();
+            lines.filter(|line| field(line, "uid") == Some(uid)).count()
+        };
+        let _loops = [(); 4].map(|()| Loop::start(&format!("{PROGRAM} reload")));
+        eventually("the first of the member", PATIENCE, || (by("1001") == 10).then_some(()));
+        for _ in 0..10 {
+            ask(&["reload"]);
+        }
+        eventually("all of root", PATIENCE, || (by("0") == 10).then_some(()));
+        assert_eq!(by("1001"), 10);
+    });
 }
 
 #[test]

@@ -34,8 +34,13 @@ fn kill_now(process: &Process) {
 
 /// Starts the daemon from an executable that the test may replace.
 pub(crate) fn serve_copy() -> Daemon {
+    serve_copy_with("")
+}
+
+/// The same with this configuration.
+pub(crate) fn serve_copy_with(config: &str) -> Daemon {
     make_copy();
-    Daemon::start_copy(COPY, "")
+    Daemon::start_copy(COPY, config)
 }
 
 fn make_copy() {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::Asks;
 use super::notices::{self, NoticeId, Pending};
+use super::{Asks, places};
 use crate::control::protocol::{Answer, LONGEST_MESSAGE, MOST_IDS, Outcome, Recipients};
 use crate::control::visible;
 use crate::ipc::{ConnectionId, Notice, ToSession};
@@ -65,8 +65,8 @@ impl Monitor {
         if text.len() > LONGEST_MESSAGE || sender.len() > LONGEST_MESSAGE {
             return self.reply(channel, super::refused("the message is too long"));
         }
-        if self.control.notices.len() >= notices::MOST {
-            return self.reply(channel, super::refused("too many messages at once"));
+        if let Err(full) = places::find(peer.uid, self.control.notices.users()) {
+            return self.reply(channel, super::refused(full.reason("messages")));
         }
         let notice = Notice { text: format(peer, sender, text), by_root: peer.uid == 0 };
         let id = self.control.notices.next_id();
@@ -121,7 +121,7 @@ impl Monitor {
             Stage::LoggingIn { .. } => return Err("nobody is logged in there yet"),
             Stage::Open { .. } => {}
         }
-        if session.notices.len() >= notices::MOST {
+        if !notices::may_have_another(session.notices.len(), notice.by_root) {
             return Err("its session does not answer");
         }
         session.notices.push_back(id);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::places;
 use crate::control::protocol::{Answer, Outcome};
 use crate::monitor::Monitor;
 use crate::sys::channel::Channel;
@@ -11,8 +12,8 @@ use crate::sys::local::{self, Peer, Request};
 
 /// How long the session processes may take to show a message.
 const SHOWING_TIME: Duration = Duration::from_secs(3);
-/// Messages that are being shown at the same time.
-pub(super) const MOST: usize = 16;
+/// Messages that one session process has not answered; root's may be more by as many as root may send at once.
+const MOST_OF_SESSION: usize = 16;
 /// What is said of a session whose process does not answer.
 const SILENT: &str = "its session does not answer";
 
@@ -43,8 +44,9 @@ pub(super) struct Pending {
 }
 
 impl Notices {
-    pub(super) fn len(&self) -> usize {
-        self.open.len()
+    /// The users who sent them.
+    pub(super) fn users(&self) -> impl Iterator<Item = u32> {
+        self.open.values().map(|pending| pending.peer.uid)
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -61,6 +63,11 @@ impl Notices {
         pending.until = now + SHOWING_TIME;
         self.open.insert(id, pending);
     }
+}
+
+/// Whether a session's process that has not answered so many gets another one.
+pub(super) fn may_have_another(unanswered: usize, by_root: bool) -> bool {
+    unanswered < MOST_OF_SESSION + if by_root { places::OF_ROOT } else { 0 }
 }
 
 impl Monitor {
