@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, chroot, dup2_stderr, fchdir, mkdir, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, chroot, fchdir, mkdir, setgroups, setresgid, setresuid};
 
 /// Whether system calls are filtered: on architectures without a list of them they are
 /// not, and the administrator is to know.
@@ -60,8 +60,6 @@ pub fn enter(root: BorrowedFd, uid: Uid, gid: Gid) -> io::Result<()> {
     let _ = RandomState::new();
     fchdir(root)?;
     chroot(".")?;
-    // Standard output is the null device: what strangers send is not to reach the daemon's standard error either.
-    dup2_stderr(std::io::stdout())?;
     // While there is still the capability to do it.
     capabilities::empty_bounding_set()?;
     setgroups(&[])?;
