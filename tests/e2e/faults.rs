@@ -6,8 +6,10 @@
 //! of them (`RLOGIND_FAULTS=all`), or those whose description holds the text of `RLOGIND_FAULTS`.
 
 use std::env;
+use std::fs::File;
 use std::io::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use crate::accounts::{ALICE, PROMPT};
 use crate::audit::field;
 use crate::daemon::{self, Daemon};
 use crate::footprint::Footprint;
-use crate::peer::{Peer, handshake, window_message};
+use crate::peer::{Peer, handshake, open, window_message};
 use crate::processes::Process;
 use crate::terminal::find;
 use crate::tracer::{self, Call, Role, Tracer};
@@ -153,9 +155,26 @@ impl Visitor {
     }
 }
 
+/// Where the next visit comes from: of one network that is often refused not each line would be in the log.
+fn another_network(first: u8) -> Ipv4Addr {
+    static VISITS: AtomicU8 = AtomicU8::new(0);
+    Ipv4Addr::new(127, first, VISITS.fetch_add(1, Ordering::Relaxed), 1)
+}
+
+/// Gives all of those names, the second ones that of a host that is trusted.
+fn name_networks() {
+    let mut hosts = File::options().append(true).open("/etc/hosts").unwrap();
+    for (first, names) in [(1, "client.example.net client"), (2, "trusted.example.net trusted")] {
+        for third in 0..=255 {
+            writeln!(hosts, "127.{first}.{third}.1 {names}").unwrap();
+        }
+    }
+}
+
 /// A password, a window size, an interrupted program, some output, `exit`.
 pub(crate) fn by_password() -> Result<Visit, String> {
-    let mut client = Visitor::new(Peer::connect_unreserved(), "nobody");
+    let peer = open(SocketAddr::from((another_network(1), 0)), 513).unwrap();
+    let mut client = Visitor::new(Peer::of(peer), "nobody");
     let password = format!("{}\r", ALICE.password);
     let steps: [(&str, &[u8]); 5] = [
         ("Password: ", password.as_bytes()),
@@ -180,7 +199,7 @@ pub(crate) fn by_password() -> Result<Visit, String> {
 
 /// In by a trusted host, and away while a program runs.
 fn by_trust() -> Result<Visit, String> {
-    let mut client = Visitor::new(Peer::connect_from(Ipv4Addr::new(127, 0, 0, 2).into()), "alice");
+    let mut client = Visitor::new(Peer::connect_from(another_network(2).into()), "alice");
     if !client.reads(PROMPT)? {
         return Ok(Visit::Ended);
     }
@@ -211,6 +230,7 @@ fn campaign(world: &World, visit: fn() -> Result<Visit, String>) {
     if let Some(missing) = tracer::missing() {
         return skip(missing);
     }
+    name_networks();
     let mut server = Server::start(world);
     // What is opened once and kept is open then.
     for _ in 0..2 {
