@@ -152,7 +152,7 @@ def who_last_and_loginctl_show_it():
     assert re.search(rf"\balice\b.*\b{tty}\b", sessions), sessions
     number = sessions.split()[0]
     show = run(["loginctl", "show-session", number])
-    for line in ["Name=alice", "RemoteHost=localhost", "RemoteUser=alice", "Service=rlogin", "State=active"]:
+    for line in ["Name=alice", "RemoteHost=127.0.0.1", "RemoteUser=alice", "Service=rlogin", "State=active"]:
         assert line in show.splitlines(), show
     assert f"session-{number}.scope" in client.run("cat /proc/self/cgroup")
     client.leave()
