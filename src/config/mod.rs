@@ -190,7 +190,7 @@ pub struct Startups {
     pub start: u32,
     /// How many percent of them, 1 to 100.
     pub rate: u32,
-    /// Connections from which on all are refused; not less than `start`.
+    /// Connections from which on the oldest give way; not less than `start`.
     pub full: u32,
 }
 

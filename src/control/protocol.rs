@@ -212,7 +212,7 @@ pub struct Limits {
     pub sessions: u32,
     /// `limits.startups`: from how many logins on some are refused.
     pub startups: u32,
-    /// `limits.startups`: from how many on all are.
+    /// `limits.startups`: from how many on the oldest give way.
     pub startups_full: u32,
 }
 

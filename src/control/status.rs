@@ -27,7 +27,7 @@ pub(super) fn text(status: &Status) -> String {
         format!("{all} of {}: {open} open, {login} at login, {closing} closing", limits.sessions),
     );
     let (some, none) = (limits.startups, limits.startups_full);
-    line("", format!("from {some} at login on some are refused, from {none} on all"));
+    line("", format!("from {some} at login on some are refused, from {none} on the oldest give way"));
     line("connections", format!("{} since the start", totals.connections));
     let (trust, password) = (totals.by_trust, totals.by_password);
     let failures = totals.password_failures;
@@ -86,7 +86,7 @@ configuration /etc/rlogind.toml
 listening     0.0.0.0:513 rlogin
               [::]:1 tcpmux
 sessions      6 of 1000: 5 open, 1 at login, 0 closing
-              from 250 at login on some are refused, from 500 on all
+              from 250 at login on some are refused, from 500 on the oldest give way
 connections   12 since the start
 logins        3 by trust, 4 by password; 0 wrong passwords
 moved         0 in, 0 out, in sessions that are over

@@ -18,11 +18,11 @@ impl Monitor {
         }
         self.take_steps(now);
         for _ in 0..MESSAGES {
-            let Some(relay) = self.relay.as_mut().filter(|relay| !relay.condemned) else { return };
+            let Some(relay) = self.relay.as_mut().filter(|relay| !relay.killed) else { return };
             match relay.link.receive() {
                 Ok(Incoming::Message(message, descriptors)) => {
-                    if let Err(offence) = self.obey(message, descriptors, now) {
-                        return self.end_relay(offence, now);
+                    if let Err(violation) = self.obey(message, descriptors, now) {
+                        return self.end_relay(violation, now);
                     }
                 }
                 Ok(Incoming::Nothing) => return,
@@ -142,14 +142,14 @@ impl Monitor {
         }
     }
 
-    pub(super) fn end_relay(&mut self, offence: &str, now: Instant) {
+    pub(super) fn end_relay(&mut self, violation: &str, now: Instant) {
         if let Some(relay) = &mut self.relay {
             relay.process.kill();
             // Nothing of what it has sent since counts.
-            relay.condemned = true;
+            relay.killed = true;
             relay.due = None;
             relay.must(DEATH_GRACE, "it was killed and does not end", now);
-            self.warn(format!("the relay is ended: {offence}"), now);
+            self.warn(format!("the relay is ended: {violation}"), now);
         }
     }
 }

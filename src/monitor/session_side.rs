@@ -12,13 +12,13 @@ impl Monitor {
         // It sends few, and one at a time.
         loop {
             let Some(session) = self.sessions.get_mut(id) else { return };
-            let offence = match session.link.receive() {
+            let violation = match session.link.receive() {
                 Ok(Incoming::Message(FromSession::Event(event), _)) => match session.note(&event, now) {
                     Ok(()) => {
                         self.note_login(id, event, now);
                         continue;
                     }
-                    Err(offence) => offence,
+                    Err(violation) => violation,
                 },
                 Ok(Incoming::Message(FromSession::Finished(end), _)) => {
                     if session.finished.replace((now, end)).is_none() {
@@ -63,7 +63,7 @@ impl Monitor {
                 Err(_) => "it sent what is no message",
             };
             session.process.kill();
-            self.log.write(&Event::Warning { text: format!("a session process is ended: {offence}") }, now);
+            self.log.write(&Event::Warning { text: format!("a session process is ended: {violation}") }, now);
             return;
         }
     }

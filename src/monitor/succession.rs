@@ -50,7 +50,7 @@ pub(super) struct RelayProcess {
     /// It is in its cage.
     ready: bool,
     /// It did what its state does not permit, and is not listened to any more.
-    pub(super) condemned: bool,
+    pub(super) killed: bool,
     /// What it has to do until then.
     pub(super) due: Option<(Deadline, &'static str)>,
     /// The ids it may make.
@@ -74,9 +74,9 @@ impl RelayProcess {
     }
 
     /// It has to do something in this time, or is given up for that reason; no later than it had to before.
-    pub(super) fn must(&mut self, time: Duration, offence: &'static str, now: Instant) {
+    pub(super) fn must(&mut self, time: Duration, violation: &'static str, now: Instant) {
         if self.due.is_none() {
-            self.due = Some((Deadline::new(&self.process, time, now), offence));
+            self.due = Some((Deadline::new(&self.process, time, now), violation));
         }
     }
 
@@ -126,7 +126,7 @@ impl Monitor {
                     started: now,
                     ready_by,
                     ready: false,
-                    condemned: false,
+                    killed: false,
                     due: None,
                     ids,
                     carried: BTreeSet::new(),
@@ -193,11 +193,11 @@ impl Monitor {
     }
 
     /// Ends the relay that is starting, without waiting for its death.
-    fn end_next(&mut self, offence: &str, now: Instant) {
+    fn end_next(&mut self, violation: &str, now: Instant) {
         let Some(next) = self.take_next() else { return };
         next.process.kill();
         self.await_end(next.process, Helper::HungRelay);
-        self.go_without_next(format!("a new relay is ended: {offence}"), now);
+        self.go_without_next(format!("a new relay is ended: {violation}"), now);
     }
 
     /// A relay that was starting has gone: the old one goes on, or another one is started.
@@ -395,20 +395,20 @@ impl Monitor {
 
     /// Gives the relay up that serves, without waiting for its death: it is killed, and another one goes on with
     /// its sessions. What it says from now on is not heard.
-    pub(super) fn lose_relay(&mut self, offence: &str, now: Instant) {
+    pub(super) fn lose_relay(&mut self, violation: &str, now: Instant) {
         let Some(relay) = self.take_relay() else { return };
         let lived = now.saturating_duration_since(relay.started);
         relay.process.kill();
         self.await_end(relay.process, Helper::HungRelay);
         let living = self.sessions.values().filter(|session| session.closed.is_none()).count();
         if self.only_connection && living == 0 {
-            self.warn(format!("the relay is ended: {offence}"), now);
+            self.warn(format!("the relay is ended: {violation}"), now);
             return self.leave("the connection is closed", now);
         }
         if self.stop_time().is_some() {
             return self.close_all(now);
         }
-        self.replace_lost_relay(&format!("the relay is ended: {offence}"), lived, living, now);
+        self.replace_lost_relay(&format!("the relay is ended: {violation}"), lived, living, now);
     }
 
     /// Takes the relay out of the loop's sight, with all that hangs on it.
@@ -493,16 +493,16 @@ impl Monitor {
         }
         if let Some(next) = &mut self.next
             && !next.ready
-            && !next.condemned
+            && !next.killed
             && next.ready_by.is_over(&next.process, now)
         {
             self.end_next("it does not become ready", now);
         }
-        if let Some(RelayProcess { due: Some((deadline, offence)), process, .. }) = &mut self.relay
+        if let Some(RelayProcess { due: Some((deadline, violation)), process, .. }) = &mut self.relay
             && deadline.is_over(process, now)
         {
-            let offence = *offence;
-            self.lose_relay(offence, now);
+            let violation = *violation;
+            self.lose_relay(violation, now);
         }
         self.expire_suspect(now);
         if let (Some(handing), Some(relay)) = (&mut self.handing, &self.relay)

@@ -20,7 +20,7 @@ const ENDING: u32 = 64;
 const AT_ONCE: u32 = 100;
 /// Those that may come in each second after that.
 const EACH_SECOND: f64 = 10.0;
-/// Networks whose pace is known.
+/// Networks whose rate is known.
 const MOST_NETWORKS: usize = 4096;
 
 /// Who has a place, whoever is logged in and whoever is not.
@@ -36,7 +36,7 @@ const MOST_NETWORKS: usize = 4096;
 #[derive(Debug)]
 pub struct Admission {
     limits: Limits,
-    pace: Pace,
+    rate: RateLimit,
     places: HashMap<ConnectionId, Place>,
     sources: HashMap<Source, u32>,
     starting: Group,
@@ -47,11 +47,11 @@ pub struct Admission {
 #[derive(Debug, Clone, Copy)]
 struct Place {
     source: Source,
-    standing: Standing,
+    state: PlaceState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum PlaceState {
     Starting,
     LoggedIn,
     Departing,
@@ -81,7 +81,7 @@ impl Admission {
     pub fn new(limits: Limits) -> Self {
         Admission {
             limits,
-            pace: Pace::default(),
+            rate: RateLimit::default(),
             places: HashMap::new(),
             sources: HashMap::new(),
             starting: Group::default(),
@@ -122,39 +122,39 @@ impl Admission {
         } else {
             ("", false)
         };
-        if !self.pace.takes(source, self.limits.startups.start, now) {
+        if !self.rate.takes(source, self.limits.startups.start, now) {
             return Err("too many connections from this network that do not log in");
         }
         let gives_way = if is_full { Some(self.starting.most(source).oldest.ok_or(reason)?) } else { None };
-        self.add(id, source, Standing::Starting);
+        self.add(id, source, PlaceState::Starting);
         Ok(gives_way)
     }
 
     /// Gives a connection a place that another relay had admitted, whatever the limits are now;
     /// `starting` while nobody is logged in.
     pub fn resume(&mut self, id: ConnectionId, source: Source, starting: bool) {
-        self.add(id, source, if starting { Standing::Starting } else { Standing::LoggedIn });
+        self.add(id, source, if starting { PlaceState::Starting } else { PlaceState::LoggedIn });
     }
 
     /// A connection that has a place is logged in.
     pub fn logged_in(&mut self, id: ConnectionId) {
         if let Some(place) = self.places.get(&id) {
-            self.pace.gives_back(place.source);
+            self.rate.gives_back(place.source);
         }
-        self.become_another(id, Standing::LoggedIn);
+        self.become_another(id, PlaceState::LoggedIn);
     }
 
     /// A connection is closed, and its session's process may still live. Who was logged in keeps the place until then.
     pub fn depart(&mut self, id: ConnectionId) {
-        if self.places.get(&id).is_some_and(|place| place.standing == Standing::Starting) {
-            self.become_another(id, Standing::Departing);
+        if self.places.get(&id).is_some_and(|place| place.state == PlaceState::Starting) {
+            self.become_another(id, PlaceState::Departing);
         }
     }
 
     /// Nothing is left of a connection; of one that has no place there is nothing to do.
     pub fn leave(&mut self, id: ConnectionId) {
         let Some(place) = self.places.remove(&id) else { return };
-        self.group(place.standing).into_iter().for_each(|group| group.remove(id, place.source));
+        self.group(place.state).into_iter().for_each(|group| group.remove(id, place.source));
         if let Some(count) = self.sources.get_mut(&place.source) {
             *count -= 1;
             if *count == 0 {
@@ -169,24 +169,24 @@ impl Admission {
         self.places.contains_key(&id)
     }
 
-    fn add(&mut self, id: ConnectionId, source: Source, standing: Standing) {
+    fn add(&mut self, id: ConnectionId, source: Source, state: PlaceState) {
         *self.sources.entry(source).or_insert(0) += 1;
-        self.group(standing).into_iter().for_each(|group| group.insert(id, source));
-        self.places.insert(id, Place { source, standing });
+        self.group(state).into_iter().for_each(|group| group.insert(id, source));
+        self.places.insert(id, Place { source, state });
     }
 
-    fn become_another(&mut self, id: ConnectionId, standing: Standing) {
+    fn become_another(&mut self, id: ConnectionId, state: PlaceState) {
         let Some(place) = self.places.get_mut(&id) else { return };
-        let before = std::mem::replace(place, Place { standing, ..*place });
-        self.group(before.standing).into_iter().for_each(|group| group.remove(id, before.source));
-        self.group(standing).into_iter().for_each(|group| group.insert(id, before.source));
+        let before = std::mem::replace(place, Place { state, ..*place });
+        self.group(before.state).into_iter().for_each(|group| group.remove(id, before.source));
+        self.group(state).into_iter().for_each(|group| group.insert(id, before.source));
     }
 
-    fn group(&mut self, standing: Standing) -> Option<&mut Group> {
-        match standing {
-            Standing::Starting => Some(&mut self.starting),
-            Standing::Departing => Some(&mut self.departing),
-            Standing::LoggedIn => None,
+    fn group(&mut self, state: PlaceState) -> Option<&mut Group> {
+        match state {
+            PlaceState::Starting => Some(&mut self.starting),
+            PlaceState::Departing => Some(&mut self.departing),
+            PlaceState::LoggedIn => None,
         }
     }
 
@@ -217,7 +217,7 @@ impl Admission {
 /// How fast a network's connections may follow each other that do not log in. Each costs a process, so they would
 /// make every login a slow one, without holding any place.
 #[derive(Debug, Default)]
-struct Pace(HashMap<Network, Level>);
+struct RateLimit(HashMap<Network, Level>);
 
 /// What came lately of a network, less what has been forgotten by then.
 #[derive(Debug, Clone, Copy)]
@@ -226,7 +226,7 @@ struct Level {
     at: Instant,
 }
 
-impl Pace {
+impl RateLimit {
     /// Whether one more of that network may come. So many may come at once, at least [`AT_ONCE`].
     fn takes(&mut self, source: Source, at_once: u32, now: Instant) -> bool {
         let network = source.network();
@@ -504,7 +504,7 @@ mod tests {
             let address = std::net::Ipv4Addr::from(n << 8);
             assert!(enter(&mut admission, &address.to_string(), 60_000, false));
         }
-        assert!(admission.pace.0.len() <= MOST_NETWORKS);
+        assert!(admission.rate.0.len() <= MOST_NETWORKS);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::sys::ownership;
 use crate::sys::pam::{Failure, Item, Transaction};
 use crate::sys::socket;
 use crate::trust::files::SystemWorld;
-use crate::trust::world::reserved;
+use crate::trust::world::{NO_ACCOUNT, reserved};
 use crate::trust::{self, Account, Decision, Granted, Policy, Query, RefusedBy, Verdict};
 use crate::wire::handshake::Name;
 
@@ -30,9 +30,6 @@ const MAX_BANNER: u64 = 64 * 1024;
 const MAX_EMPTY: u32 = 20;
 /// How often the account modules may put another account in the place of the one they are asked of.
 const MAX_CHANGES: u32 = 3;
-/// The name that PAM is asked about where there is no account: what was given may be a password, and modules log
-/// the name they are asked about. No line of passwd(5) can begin like that.
-const NO_ACCOUNT: &str = ":unknown";
 
 /// A user who may have a shell, and the PAM transaction that says so.
 pub(super) struct Authenticated {
@@ -210,6 +207,7 @@ impl Login {
         attempt: u32,
     ) -> Result<Option<Authenticated>, NoSession> {
         let known = if Name::new(name).is_ok() { find_user(name)? } else { None };
+        // What was given may be a password, and modules log the name they are asked about.
         let mut pam = self.start_pam(known.as_ref().map_or(NO_ACCOUNT, |user| &user.name))?;
         // What failed is written down before it costs time: the user may leave meanwhile.
         match self.authenticate(known.as_ref(), &mut pam, attempt) {

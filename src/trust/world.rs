@@ -10,6 +10,9 @@ use std::path::PathBuf;
 /// The file of the administrator's rules.
 pub const HOSTS_EQUIV: &str = "/etc/hosts.equiv";
 
+/// The name that is used where there is no account. No account can have it, for no line of passwd(5) begins so.
+pub const NO_ACCOUNT: &str = ":unknown";
+
 /// A trust file counts only below this size in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
 

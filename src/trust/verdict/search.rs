@@ -13,12 +13,10 @@ use super::{Decision, Granted, Place, Policy, Reason, RefusedBy, Step, StepOutco
 use crate::config::{LockedAccount, RootLogin, Rule, RuleHost, RuleVerdict, UnreservedPort};
 use crate::trust::matching::{self, Context, Match};
 use crate::trust::rules::{self, Entry, Host, User, printable};
-use crate::trust::world::{Account, FileContent, HOSTS_EQUIV, Query, World};
+use crate::trust::world::{Account, FileContent, HOSTS_EQUIV, NO_ACCOUNT, Query, World};
 
 /// Whose rights read files for a name that does not exist; the kernel's overflow id.
 const NOBODY: u32 = 65534;
-/// What no account can be called, for no line of passwd(5) begins so.
-const NO_ACCOUNT: &str = ":unknown";
 /// How many steps are kept for the explanation.
 const MAX_STEPS: usize = 1000;
 /// How much of a line is shown, in bytes.
