@@ -7,7 +7,7 @@ use crate::audit::event::Via;
 use crate::sys::channel::MAX_DESCRIPTORS;
 use crate::sys::socket;
 use crate::sys::{activation, notify};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// The name of the sockets that serve TCPMUX. All others serve rlogin.
 const TCPMUX: &str = "tcpmux";
@@ -53,4 +53,14 @@ pub(super) fn stopping(cause: &str) {
 /// Another process is the one that stands for the service.
 pub(super) fn main_process(id: u32) {
     notify::send(&format!("MAINPID={id}"));
+}
+
+/// Whether there is one that supervises this process.
+pub(super) fn is_there() -> bool {
+    notify::is_wanted()
+}
+
+/// Hangs up when it has read what it was told. `None`: there is none, or it cannot be told.
+pub(super) fn barrier() -> Option<OwnedFd> {
+    notify::barrier().ok()
 }

@@ -2,28 +2,53 @@
 //! socket that blocks while the manager does not read.
 
 use std::env;
-use std::os::fd::AsRawFd;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, socket};
+use nix::fcntl::OFlag;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket,
+};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::pipe2;
 
 /// Where the service manager listens.
 const VARIABLE: &str = "NOTIFY_SOCKET";
 
+/// Whether a service manager wants to be told.
+#[must_use]
+pub fn is_wanted() -> bool {
+    env::var_os(VARIABLE).is_some()
+}
+
 /// Sends assignments, one a line. Without a service manager, or with one that does not listen, nothing happens.
 pub fn send(assignments: &str) {
-    let Some(name) = env::var_os(VARIABLE) else { return };
+    let _ = send_with(assignments, &[]);
+}
+
+/// A descriptor that hangs up when the service manager has read all that was sent before, or reads nothing.
+///
+/// # Errors
+/// There is no service manager, it does not listen, or out of descriptors.
+pub fn barrier() -> io::Result<OwnedFd> {
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    send_with("BARRIER=1", &[ControlMessage::ScmRights(&[theirs.as_raw_fd()])])?;
+    Ok(ours)
+}
+
+fn send_with(assignments: &str, more: &[ControlMessage]) -> io::Result<()> {
+    let name = env::var_os(VARIABLE).ok_or(io::ErrorKind::NotFound)?;
     let address = match name.as_bytes() {
-        [b'@', name @ ..] => UnixAddr::new_abstract(name),
-        _ => UnixAddr::new(Path::new(&name)),
+        [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
+        _ => UnixAddr::new(Path::new(&name))?,
     };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None);
-    if let (Ok(address), Ok(socket)) = (address, socket) {
-        let _ = sendto(socket.as_raw_fd(), assignments.as_bytes(), &address, MsgFlags::MSG_NOSIGNAL);
-    }
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
+    let text = [IoSlice::new(assignments.as_bytes())];
+    sendmsg(socket.as_raw_fd(), &text, more, MsgFlags::MSG_NOSIGNAL, Some(&address))?;
+    Ok(())
 }
 
 /// The time of the machine's monotonic clock, which the service manager wants to know at a reload.

@@ -1,5 +1,6 @@
 //! Processes: their images, names, limits and signals, and those that we have started.
 
+mod beside;
 mod child;
 mod descendants;
 mod end;

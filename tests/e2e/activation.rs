@@ -12,6 +12,7 @@ use crate::accounts::{ALICE, PROMPT};
 use crate::audit::field;
 use crate::daemon::{PROGRAM, listens};
 use crate::peer::{Peer, handshake};
+use crate::processes::Process;
 use crate::superserver::{Kind, Superserver};
 use crate::terminal::{Client, PATIENCE};
 use crate::world::{eventually, world};
@@ -106,6 +107,37 @@ fn the_manager_is_told_of_start_reload_and_stop() {
         Peer::log_in(ALICE);
         signal(&server, Signal::SIGTERM);
         assert!(says(&hear(), "STOPPING=1"));
+        world.audit.wait("stopped");
+    });
+}
+
+#[test]
+fn a_stop_in_the_first_seconds_of_an_upgrade_ends_the_session_before_the_managers_main_process() {
+    world(|world| {
+        let socket = UnixDatagram::bind(NOTIFY).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let Some(server) = activated(&["127.0.0.1:513"], "rlogin", 513) else { return };
+        let mut alice = Peer::log_in(ALICE);
+        signal(&server, Signal::SIGUSR2);
+        world.audit.wait("upgraded");
+        let main = eventually("another main process", PATIENCE, || {
+            let mut buffer = [0; 4096];
+            let length = socket.recv(&mut buffer).unwrap();
+            let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            text.strip_prefix("MAINPID=").map(|id| id.parse::<u32>().unwrap())
+        });
+        assert_ne!(main, server.pid());
+        // The manager waits only for a process that is its own child.
+        let of = |id| Process::of(id).unwrap();
+        assert_eq!(of(main).parent, of(server.pid()).parent);
+        // As it does: the main process only, and when that has ended the service has.
+        kill(Pid::from_raw(i32::try_from(main).unwrap()), Signal::SIGTERM).unwrap();
+        eventually("the main process ends", PATIENCE, || {
+            Process::of(main).is_none_or(|process| process.state == 'Z').then_some(())
+        });
+        assert!(Process::of(server.pid()).is_none_or(|process| process.state == 'Z'), "the daemon lives on");
+        assert_eq!(world.audit.of("session-closed").len(), 1);
+        alice.wait_end(PATIENCE);
         world.audit.wait("stopped");
     });
 }

@@ -8,7 +8,11 @@
 //! ```
 //! Until `READY` the state with all that the relay has handed back is good. After it the successor's relay has moved
 //! bytes, so that what remains is the state without the relay's part, as after the death of a relay.
+//!
+//! Under a service manager the guard is the main process meanwhile. So it is a sibling of this process, not its child:
+//! a service manager that stops a service waits for the main process only if that is its own child.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -36,8 +40,14 @@ const FIRST_SECONDS: Duration = Duration::from_secs(5);
 /// What the service manager and administrators may tell the daemon meanwhile.
 const PASSED_ON: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Those that end the daemon.
+const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 /// How long a successor that was killed is waited for.
 const DEATH_TIME: Duration = Duration::from_secs(5);
+/// How long the service manager may take to read that another process is the main one.
+const BARRIER_TIME: Duration = Duration::from_secs(5);
+/// How long a daemon that was told to end is waited for: more than it takes.
+const STOP_TIME: Duration = Duration::from_secs(30);
 
 /// The guard, as the process sees it that is about to execute another image.
 #[derive(Debug)]
@@ -69,6 +79,8 @@ struct Watch {
     signals: SignalFd,
     /// The terminals' leaders.
     leaders: Vec<RawFd>,
+    /// The daemon was told to end.
+    ends: Cell<bool>,
 }
 
 impl Guard {
@@ -92,14 +104,28 @@ impl Guard {
         process::keep_on_exec(image.as_fd())?;
         let arguments = arguments.to_vec();
         let signals = process::receive_signals(&PASSED_ON)?;
-        let watch =
-            Watch { parent, channel: theirs, image, arguments, states, settings, without, signals, leaders };
+        let ends = Cell::new(false);
+        let watch = Watch {
+            parent,
+            channel: theirs,
+            image,
+            arguments,
+            states,
+            settings,
+            without,
+            signals,
+            leaders,
+            ends,
+        };
         let number = ours.as_raw_fd();
-        let process = Process::fork(move || {
+        let run = move || {
             // Or the end of the other side would not be seen.
             process::close_number(number);
             watch.run()
-        })?;
+        };
+        // The first process of a namespace can have no sibling.
+        let beside = service::is_there() && std::process::id() != 1;
+        let process = if beside { Process::fork_beside(run) } else { Process::fork(run) }?;
         // While the exec goes on, the service manager's main process is one that does not end by it.
         service::main_process(process.id());
         Ok(Guard { process, channel: ours })
@@ -172,12 +198,45 @@ impl Watch {
         }
     }
 
-    /// Ends. This process's end may be the last close of a terminal's leader, which waits for the terminal's user: so
-    /// all else is closed before.
+    /// Ends, as the main process is another one again. This process's end may be the last close of a terminal's
+    /// leader, which waits for the terminal's user: so all else is closed before.
     fn retire(&self) -> i32 {
+        let (parent, signals) = (self.parent.as_raw_fd(), self.signals.as_raw_fd());
+        let mut kept = self.leaders.clone();
         service::main_process(self.parent.id());
+        let barrier = service::barrier();
+        kept.extend([parent, signals].into_iter().chain(barrier.as_ref().map(AsRawFd::as_raw_fd)));
+        process::close_all_but(&kept);
+        if let Some(barrier) = barrier {
+            // What it has sent to this process meanwhile is for the other one.
+            self.wait_beside(barrier.as_fd(), BARRIER_TIME);
+            self.pass_signals_on();
+        }
+        if self.ends.get() {
+            // A service manager that stops the service may wait for this process still.
+            self.wait_beside(self.parent.as_fd(), STOP_TIME);
+        }
         process::close_all_but(&self.leaders);
         0
+    }
+
+    /// Waits until that is readable or hangs up, but not longer than this.
+    fn wait_beside(&self, fd: BorrowedFd, time: Duration) {
+        let end = Instant::now() + time;
+        loop {
+            self.pass_signals_on();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+            let mut fds =
+                [PollFd::new(fd, PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut fds, timeout);
+            if happened(&fds[0]) {
+                return;
+            }
+        }
     }
 
     /// Waits for something to happen. `until` says when to ask it again; `None`: the time is over.
@@ -195,7 +254,6 @@ impl Watch {
                 fds.push(PollFd::new(self.channel.as_fd(), PollFlags::POLLIN));
             }
             let _ = poll(&mut fds, timeout);
-            let happened = |fd: &PollFd| fd.revents().is_some_and(|events| !events.is_empty());
             if listens && fds.get(2).is_some_and(happened) {
                 match self.channel.receive() {
                     Ok(Received::Message(text, _)) if text == READY => return Seen::Ready,
@@ -213,7 +271,10 @@ impl Watch {
     fn pass_signals_on(&self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
-            signal.into_iter().for_each(|signal| self.parent.send(signal));
+            if let Some(signal) = signal {
+                self.parent.send(signal);
+                self.ends.set(self.ends.get() || ENDING.contains(&signal));
+            }
         }
     }
 
@@ -235,4 +296,8 @@ impl Watch {
         super::super::complain(&format!("the daemon cannot be taken back: {error}"));
         1
     }
+}
+
+fn happened(fd: &PollFd) -> bool {
+    fd.revents().is_some_and(|events| !events.is_empty())
 }

@@ -15,7 +15,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
 
 use super::pidfd::{self, Waited};
-use super::{End, Image, descendants};
+use super::{End, Image, beside, descendants};
 use crate::sys::channel::Channel;
 use crate::sys::launch::Launcher;
 
@@ -96,6 +96,18 @@ impl Process {
                 }
             },
         }
+    }
+
+    /// As [`Process::fork`], but as a child of this process's parent: a service manager watches its own
+    /// children only, and waits for no other process.
+    ///
+    /// # Errors
+    /// Out of processes or descriptors, or this process is the first one of its namespace.
+    pub fn fork_beside(run: impl FnOnce() -> i32) -> io::Result<Process> {
+        let mut run = Some(run);
+        let mut copy = || run.take().and_then(|run| catch_unwind(AssertUnwindSafe(run)).ok()).unwrap_or(101);
+        let (pid, pidfd) = beside::clone(&mut copy)?;
+        Ok(Process { pid, pidfd })
     }
 
     /// A child that this process had before it executed another image.
@@ -267,6 +279,20 @@ mod tests {
         assert_eq!(process.try_wait().unwrap(), None);
         process.kill();
         assert_eq!(wait(&process), End::Signaled(libc::SIGKILL));
+    }
+
+    #[test]
+    fn a_copy_beside_this_process_is_a_child_of_its_parent() {
+        let process = Process::fork_beside(|| {
+            thread::sleep(Duration::from_millis(200));
+            i32::try_from(std::os::unix::process::parent_id()).unwrap_or(0) & 0x7f
+        });
+        let process = process.unwrap();
+        assert_eq!(process.try_wait().unwrap(), None);
+        assert!(!process.has_its_number(), "it is no child of ours");
+        let known = i32::try_from(std::os::unix::process::parent_id()).unwrap() & 0x7f;
+        let end = wait(&process);
+        assert!(end == End::Unknown || end == End::Exited(known), "{end:?}");
     }
 
     #[test]
