@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod host;
 pub mod ipc;
 pub mod monitor;
+pub mod numbers;
 pub mod records;
 pub mod relay;
 pub mod session;

@@ -439,8 +439,9 @@ enum Watched {
     Rehearsal,
     ControlDoor,
     ControlClient,
-    SessionLink(ConnectionId),
-    SessionProcess(ConnectionId),
+    /// Of the session that has this number.
+    SessionLink(usize),
+    SessionProcess(usize),
 }
 
 /// What there is one of at most. The token is the place in here.
@@ -460,12 +461,12 @@ const FIRST: usize = SINGLE.len().div_ceil(2);
 
 impl Watched {
     fn token(self) -> Token {
-        let pair = |id: ConnectionId| (usize::try_from(id.0).unwrap_or(usize::MAX >> 2) + FIRST) << 1;
+        let pair = |number: usize| (number + FIRST) << 1;
         let single = || SINGLE.iter().position(|single| *single == self).unwrap_or_default();
-        Token(if let Watched::SessionLink(id) = self {
-            pair(id)
-        } else if let Watched::SessionProcess(id) = self {
-            pair(id) | 1
+        Token(if let Watched::SessionLink(number) = self {
+            pair(number)
+        } else if let Watched::SessionProcess(number) = self {
+            pair(number) | 1
         } else {
             single()
         })
@@ -475,8 +476,8 @@ impl Watched {
         if let Some(single) = SINGLE.get(token.0) {
             return *single;
         }
-        let id = ConnectionId((token.0 >> 1).saturating_sub(FIRST) as u64);
-        if token.0 & 1 == 1 { Watched::SessionProcess(id) } else { Watched::SessionLink(id) }
+        let number = (token.0 >> 1).saturating_sub(FIRST);
+        if token.0 & 1 == 1 { Watched::SessionProcess(number) } else { Watched::SessionLink(number) }
     }
 }
 
@@ -486,8 +487,9 @@ mod tests {
 
     #[test]
     fn every_token_means_what_it_was_made_for() {
-        let ids = [0, 1, 2, 1 << 36, (1 << 40) + 1].map(ConnectionId);
-        let sessions = ids.iter().flat_map(|id| [Watched::SessionLink(*id), Watched::SessionProcess(*id)]);
+        let sessions = [0, 1, 2, 1 << 20];
+        let sessions = sessions.map(|number| [Watched::SessionLink(number), Watched::SessionProcess(number)]);
+        let sessions = sessions.into_iter().flatten();
         for watched in SINGLE.into_iter().chain(sessions) {
             assert_eq!(Watched::of(watched.token()), watched);
         }

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use super::session::{Session, Stage, Who};
 use super::{Listener, Monitor};
 use crate::config::UnreservedPort;
-use crate::ipc::{HandshakeFields, SessionLink, SessionStart, ToSession};
+use crate::ipc::{ConnectionId, HandshakeFields, SessionLink, SessionStart, ToSession};
 use crate::sys::channel::Channel;
 use crate::sys::process::Process;
 use crate::sys::{pty, socket};
@@ -42,6 +42,7 @@ impl Monitor {
     /// Makes the session of a client, and returns it with the PTY's leader for the relay.
     pub(super) fn open_session(
         &mut self,
+        id: ConnectionId,
         client: Option<OwnedFd>,
         fields: HandshakeFields,
         now: Instant,
@@ -80,6 +81,7 @@ impl Monitor {
         let (process, link) = self.start_process(start, pty.follower, for_session).map_err(shortage)?;
         let session = Session {
             number: 0,
+            slot: self.sessions.numbers().take(id),
             begun: now,
             who: Who::default(),
             peer,

@@ -61,7 +61,7 @@ impl Monitor {
                 if !self.relay.as_mut().is_some_and(|relay| relay.may_open(id)) {
                     return Err("it made up an id");
                 }
-                match self.open_session(descriptors.pop(), fields, now) {
+                match self.open_session(id, descriptors.pop(), fields, now) {
                     Ok((session, leader)) => self.enter(id, session, leader, now),
                     Err(refusal) => {
                         let peer = refusal.peer.unwrap_or(peer);
@@ -96,7 +96,7 @@ impl Monitor {
     }
 
     fn enter(&mut self, id: ConnectionId, mut session: Session, leader: OwnedFd, now: Instant) {
-        if let Err(error) = self.watch(id, &session) {
+        if let Err(error) = self.watch(&session) {
             let reason = format!("the session cannot be watched: {error}");
             self.note_refusal(session.peer, reason, now);
             self.dispose(session.process);
@@ -111,11 +111,12 @@ impl Monitor {
     }
 
     /// Has the loop told of what a session's process says, and of its end.
-    pub(super) fn watch(&self, id: ConnectionId, session: &Session) -> io::Result<()> {
+    pub(super) fn watch(&self, session: &Session) -> io::Result<()> {
         let registry = self.poll.registry();
         let (link, process) = (session.link.as_raw_fd(), session.process.as_raw_fd());
-        registry.register(&mut SourceFd(&link), Watched::SessionLink(id).token(), Interest::READABLE)?;
-        registry.register(&mut SourceFd(&process), Watched::SessionProcess(id).token(), Interest::READABLE)
+        let slot = session.slot.value();
+        registry.register(&mut SourceFd(&link), Watched::SessionLink(slot).token(), Interest::READABLE)?;
+        registry.register(&mut SourceFd(&process), Watched::SessionProcess(slot).token(), Interest::READABLE)
     }
 
     fn refuse(&mut self, id: ConnectionId, text: String) {

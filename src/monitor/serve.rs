@@ -128,13 +128,19 @@ impl Monitor {
                     Watched::Rehearsal => self.hear_rehearsal(now),
                     Watched::ControlDoor => self.hear_control_door(now),
                     Watched::ControlClient => self.hear_control(now),
-                    Watched::SessionLink(id) => {
-                        self.hear_session(id, now);
-                        if event.is_writable() {
-                            self.serve_session(id, now);
+                    Watched::SessionLink(number) => {
+                        if let Some(id) = self.sessions.numbers().of(number) {
+                            self.hear_session(id, now);
+                            if event.is_writable() {
+                                self.serve_session(id, now);
+                            }
                         }
                     }
-                    Watched::SessionProcess(id) => self.bury_session(id, now),
+                    Watched::SessionProcess(number) => {
+                        if let Some(id) = self.sessions.numbers().of(number) {
+                            self.bury_session(id, now);
+                        }
+                    }
                 }
             }
             self.expire(now);

@@ -12,6 +12,7 @@ use super::control::NoticeId;
 use crate::audit::event::{Event, LoginEvent, SessionEnd};
 use crate::control::protocol::By;
 use crate::ipc::SessionLink;
+use crate::numbers::Number;
 use crate::records::worker::Killed;
 use crate::sys::process::{End, Process};
 use crate::sys::records::Stamp;
@@ -26,6 +27,8 @@ use crate::wire::window::WindowSize;
 pub(super) struct Session {
     /// For people: it is short, and counts up.
     pub(super) number: u64,
+    /// In the tokens of the event loop.
+    pub(super) slot: Number,
     /// When it was made.
     pub(super) begun: Instant,
     pub(super) who: Who,

@@ -182,7 +182,7 @@ impl Monitor {
     /// Has the loop told when a session's process has room for what waits for it.
     fn watch_for_room(&mut self, id: ConnectionId, now: Instant) {
         let Some(session) = self.sessions.get(id) else { return };
-        let (link, token) = (session.link.as_raw_fd(), Watched::SessionLink(id).token());
+        let (link, token) = (session.link.as_raw_fd(), Watched::SessionLink(session.slot.value()).token());
         let both = Interest::READABLE | Interest::WRITABLE;
         if self.poll.registry().reregister(&mut SourceFd(&link), token, both).is_err() {
             self.look_again(now);

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::session::Session;
 use crate::ipc::ConnectionId;
+use crate::numbers::Numbers;
 
 /// All sessions by the relay's name for them, each with the moment at which it is killed unless it
 /// has come further. Nobody else keeps that moment, so that table and index cannot disagree.
@@ -16,6 +17,7 @@ pub(super) struct Sessions {
     due: BTreeSet<(Instant, ConnectionId)>,
     /// Those whose process was killed and does not end: it waits in the kernel for somebody else.
     stuck: BTreeSet<ConnectionId>,
+    numbers: Numbers,
 }
 
 impl Sessions {
@@ -40,6 +42,11 @@ impl Sessions {
     /// How many of them have this hash of a name.
     pub(super) fn stuck_of(&self, name_hash: u64) -> usize {
         self.stuck.iter().filter(|id| self.get(**id).is_some_and(|s| s.name_hash == name_hash)).count()
+    }
+
+    /// The sessions' numbers in the tokens of the event loop.
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     pub(super) fn contains(&self, id: ConnectionId) -> bool {
@@ -122,6 +129,7 @@ mod tests {
         let (ours, theirs) = Channel::pair().unwrap();
         Session {
             number,
+            slot: Numbers::default().take(ConnectionId(number)),
             begun: Instant::now(),
             who: Who::default(),
             peer: "192.0.2.1:1023".parse().unwrap(),

@@ -414,6 +414,7 @@ impl Monitor {
             let name_hash = row.who.user.as_deref().map_or(0, |user| self.name_hash(user.as_bytes()));
             let session = Session {
                 number: row.number,
+                slot: self.sessions.numbers().take(row.id),
                 begun: then(row.begun),
                 who: row.who,
                 peer: row.peer,
@@ -449,7 +450,7 @@ impl Monitor {
         deadline: Option<Instant>,
     ) -> io::Result<()> {
         if session.ended.is_none() {
-            self.watch(id, &session)?;
+            self.watch(&session)?;
             // In case that word waited for it still.
             if session.is_ending() && session.finished.is_none() {
                 let _ = session.link.send(&ToSession::HangUp, Vec::new());

@@ -137,7 +137,9 @@ impl Relay {
             turn_away(stream, &Denial::Busy("").answer(via));
             return self.not_served(id, peer, &error);
         }
-        let client = match WatchedClient::new(stream, &self.registry, Watched::Client(id).token()) {
+        let number = self.numbers.take(id);
+        let token = Watched::Client(number.value()).token();
+        let client = match WatchedClient::new(stream, &self.registry, token) {
             Ok(client) => client,
             Err(error) => return self.not_served(id, peer, &error),
         };
@@ -148,7 +150,7 @@ impl Relay {
             }
             Via::Rlogin | Via::Tcpmux | Via::Inetd => Connection::new(client, handshake, idle, now),
         };
-        self.keep(id, connection, peer, true);
+        self.keep(id, number, connection, peer, true);
         Ok(id)
     }
 
@@ -206,9 +208,11 @@ impl Relay {
             return Ok(());
         }
         // Should it fail, so has the connection.
-        if let Ok(client) = WatchedClient::new(stream, &self.registry, Watched::Client(id).token()) {
+        let number = self.numbers.take(id);
+        let token = Watched::Client(number.value()).token();
+        if let Ok(client) = WatchedClient::new(stream, &self.registry, token) {
             self.refused += 1;
-            self.keep(id, Connection::refused(client, &answer, now), peer, false);
+            self.keep(id, number, Connection::refused(client, &answer, now), peer, false);
         }
         Ok(())
     }
@@ -216,6 +220,7 @@ impl Relay {
     fn keep(
         &mut self,
         id: ConnectionId,
+        number: Number,
         connection: Connection<WatchedClient, WatchedTerminal>,
         peer: SocketAddr,
         admitted: bool,
@@ -223,7 +228,7 @@ impl Relay {
         let (open, occupied) = (false, false);
         let mut standing = Standing::default();
         self.turns.add(id, &mut standing);
-        let entry = Entry { connection, peer, admitted, standing, wake: None, open, occupied };
+        let entry = Entry { connection, number, peer, admitted, standing, wake: None, open, occupied };
         self.connections.insert(id, entry);
     }
 }

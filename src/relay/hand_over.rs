@@ -57,7 +57,8 @@ impl Relay {
         else {
             return self.lost(id, CloseCause::ClientLeft);
         };
-        let watched = self.watch(id, client, sockets.next());
+        let number = self.numbers.take(id);
+        let watched = self.watch(&number, client, sockets.next());
         let Ok((client, terminal)) = watched else { return self.lost(id, CloseCause::Shortage) };
         let admitted = known.as_ref().is_none_or(|entry| entry.counted);
         let open = terminal.is_some() || known.as_ref().is_some_and(|entry| entry.open);
@@ -78,14 +79,14 @@ impl Relay {
         let occupied = open && !resumed.ended;
         let mut standing = Standing::default();
         self.turns.add(id, &mut standing);
-        let entry = Entry { connection, peer, admitted, standing, wake: None, open, occupied };
+        let entry = Entry { connection, number, peer, admitted, standing, wake: None, open, occupied };
         self.connections.insert(id, entry);
         Ok(())
     }
 
     fn watch(
         &self,
-        id: ConnectionId,
+        number: &Number,
         client: OwnedFd,
         leader: Option<OwnedFd>,
     ) -> io::Result<(WatchedClient, Option<WatchedTerminal>)> {
@@ -94,9 +95,9 @@ impl Relay {
             socket::set_nonblocking(end.as_fd())?;
         }
         let stream = TcpStream::from_std(client.into());
-        let client = WatchedClient::new(stream, &self.registry, Watched::Client(id).token())?;
-        let watch =
-            |leader| WatchedTerminal::new(Leader::new(leader), &self.registry, Watched::Terminal(id).token());
+        let client = WatchedClient::new(stream, &self.registry, Watched::Client(number.value()).token())?;
+        let token = Watched::Terminal(number.value()).token();
+        let watch = |leader| WatchedTerminal::new(Leader::new(leader), &self.registry, token);
         Ok((client, leader.map(watch).transpose()?))
     }
 

@@ -37,6 +37,7 @@ use crate::ipc::{
     CloseCause, ConnectionId, FromRelay, Greeting, HandshakeFields, Incoming, RelayEnd, RelayLimits,
     RelaySetup, Resumed, Services, ToRelay,
 };
+use crate::numbers::{Number, Numbers};
 use crate::source::Source;
 use crate::sys::channel::Channel;
 use crate::sys::pty::Leader;
@@ -99,29 +100,29 @@ const WORKING: Duration = Duration::from_secs(1);
 enum Watched {
     Monitor,
     Listener(usize),
-    Client(ConnectionId),
-    Terminal(ConnectionId),
+    /// Of the connection that has this number.
+    Client(usize),
+    Terminal(usize),
 }
 
 impl Watched {
     fn token(self) -> Token {
-        // Ids count up from zero and never reach the top two bits.
-        let id = |id: ConnectionId| usize::try_from(id.0).unwrap_or(usize::MAX >> 2);
+        // Of what there is as many as descriptors at most: the top two bits are free.
         Token(match self {
             Watched::Monitor => 0,
             Watched::Listener(index) => index << 2 | 1,
-            Watched::Client(connection) => id(connection) << 2 | 2,
-            Watched::Terminal(connection) => id(connection) << 2 | 3,
+            Watched::Client(number) => number << 2 | 2,
+            Watched::Terminal(number) => number << 2 | 3,
         })
     }
 
     fn of(token: Token) -> Watched {
-        let id = ConnectionId((token.0 >> 2) as u64);
+        let number = token.0 >> 2;
         match token.0 & 3 {
             0 => Watched::Monitor,
-            1 => Watched::Listener(token.0 >> 2),
-            2 => Watched::Client(id),
-            _ => Watched::Terminal(id),
+            1 => Watched::Listener(number),
+            2 => Watched::Client(number),
+            _ => Watched::Terminal(number),
         }
     }
 }
@@ -136,6 +137,8 @@ struct Listener {
 #[derive(Debug)]
 struct Entry {
     connection: Connection<WatchedClient, WatchedTerminal>,
+    /// In the tokens of the event loop.
+    number: Number,
     peer: SocketAddr,
     /// It has a place; a refused one has none.
     admitted: bool,
@@ -171,6 +174,7 @@ struct Relay {
     spare: Option<OwnedFd>,
     dice: Dice,
     connections: HashMap<ConnectionId, Entry>,
+    numbers: Numbers,
     admission: Admission,
     refused: usize,
     next_id: u64,
@@ -204,6 +208,7 @@ impl Relay {
             spare: None,
             dice: Dice::default(),
             connections: HashMap::new(),
+            numbers: Numbers::default(),
             refused: 0,
             next_id: setup.first_id,
             turns: Turns::default(),
@@ -280,13 +285,15 @@ impl Relay {
                     listener.ready = true;
                 }
             }
-            Watched::Client(id) => {
+            Watched::Client(number) => {
+                let Some(id) = self.numbers.of(number) else { return };
                 if let Some(entry) = self.connections.get_mut(&id) {
                     entry.connection.client_ready(ready(event));
                     self.turns.add(id, &mut entry.standing);
                 }
             }
-            Watched::Terminal(id) => {
+            Watched::Terminal(number) => {
+                let Some(id) = self.numbers.of(number) else { return };
                 if let Some(entry) = self.connections.get_mut(&id) {
                     entry.connection.terminal_ready(ready(event));
                     self.turns.add(id, &mut entry.standing);

@@ -72,7 +72,7 @@ impl Relay {
             ToRelay::Opened(_) => {
                 // None: we had no room for its descriptor.
                 let Some(leader) = descriptors.pop() else { return self.no_room_for_terminal(id, now) };
-                let token = Watched::Terminal(id).token();
+                let token = Watched::Terminal(entry.number.value()).token();
                 let opened = WatchedTerminal::new(Leader::new(leader), &self.registry, token)
                     .and_then(|terminal| entry.connection.opened(terminal, now));
                 if opened.is_err() {
