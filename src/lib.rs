@@ -11,6 +11,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod crowd;
 pub mod doctor;
 pub mod host;
 pub mod ipc;

@@ -95,6 +95,8 @@ impl Monitor {
             notices: VecDeque::new(),
             name_hash,
             killed: false,
+            unkillable: false,
+            departed: false,
             released: false,
             authenticated: false,
             stage: Stage::LoggingIn { reported: false },

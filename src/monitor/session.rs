@@ -50,6 +50,10 @@ pub(super) struct Session {
     pub(super) name_hash: u64,
     /// The process was sent SIGKILL.
     pub(super) killed: bool,
+    /// And has not ended in time: it waits in the kernel.
+    pub(super) unkillable: bool,
+    /// The client left before it was logged in.
+    pub(super) departed: bool,
     /// The process was told that relay and monitor have closed the leader.
     pub(super) released: bool,
     /// Somebody is authenticated: the terminal may be a user's.
@@ -163,6 +167,7 @@ impl Session {
             Stage::LoggingIn { reported: true } => None,
             Stage::LoggingIn { reported: false } => {
                 let reason = match how {
+                    End::Signaled(_) if self.departed => "the client left during the login".to_owned(),
                     End::Signaled(_) if self.killed => "the login took too long".to_owned(),
                     End::Exited(_) | End::Signaled(_) | End::Unknown => format!("the login process {how}"),
                 };

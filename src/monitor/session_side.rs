@@ -104,11 +104,15 @@ impl Monitor {
             return;
         }
         session.closed = Some(bytes);
+        let session_is_known = session.authenticated;
         session.client = None;
         if session.ended.is_none() && !session.killed {
             // A login's own deadline is not put off.
             let deadline = self.sessions.deadline(id).into_iter().chain([now + HANG_UP_GRACE]).min();
             self.sessions.set_deadline(id, deadline);
+            if !session_is_known {
+                self.sessions.depart(id).into_iter().for_each(|oldest| self.end_departing(oldest, now));
+            }
         }
         self.serve_session(id, now);
         self.forget_if_over(id, now);
@@ -279,9 +283,21 @@ impl Monitor {
         self.tell_relay(&ToRelay::Ended(id), Vec::new());
     }
 
+    /// One of too many processes whose clients have left without logging in.
+    fn end_departing(&mut self, id: ConnectionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.killed = true;
+        // Without a process that looks for its descendants: it would cost as much as another login.
+        session.process.kill();
+        self.sessions.set_deadline(id, Some(now + DEATH_GRACE));
+        self.sessions.set_stuck(id);
+        self.tell_relay(&ToRelay::Ended(id), Vec::new());
+    }
+
     /// A process that was killed does not end: it waits in the kernel for a file system or a terminal.
     fn give_process_up(&mut self, id: ConnectionId, now: Instant) {
-        let Some(session) = self.sessions.get(id) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.unkillable = true;
         let pid = session.process.id();
         let text = format!(
             "the session process {pid} on {} was killed and does not end: it waits in the kernel, for a file system \

@@ -5,8 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use super::session::Session;
+use crate::crowd::Crowd;
 use crate::ipc::ConnectionId;
 use crate::numbers::Numbers;
+use crate::source::Source;
+
+/// Processes whose client has left without logging in: a name service or a PAM module may keep them.
+const MOST_DEPARTING: usize = 64;
 
 /// All sessions by the relay's name for them, each with the moment at which it is killed unless it
 /// has come further. Nobody else keeps that moment, so that table and index cannot disagree.
@@ -17,6 +22,8 @@ pub(super) struct Sessions {
     due: BTreeSet<(Instant, ConnectionId)>,
     /// Those whose process was killed and does not end: it waits in the kernel for somebody else.
     stuck: BTreeSet<ConnectionId>,
+    /// Those whose client has left without logging in, and whose process has not ended yet.
+    departing: Crowd,
     numbers: Numbers,
 }
 
@@ -29,9 +36,19 @@ impl Sessions {
 
     /// Its process was killed and does not end.
     pub(super) fn set_stuck(&mut self, id: ConnectionId) {
-        if self.rows.contains_key(&id) {
+        if let Some((session, _)) = self.rows.get(&id) {
+            self.departing.remove(id, Source::of(session.peer.ip()));
             self.stuck.insert(id);
         }
+    }
+
+    /// Its client has left without logging in. Returns who has to end for it, if there are too many of these: the
+    /// oldest of whoever has most.
+    pub(super) fn depart(&mut self, id: ConnectionId) -> Option<ConnectionId> {
+        let (session, _) = self.rows.get_mut(&id)?;
+        session.departed = true;
+        self.departing.insert(id, Source::of(session.peer.ip()));
+        self.departing.most(None).filter(|_| self.departing.count() > MOST_DEPARTING)?.oldest
     }
 
     /// How many there are whose process was killed and does not end.
@@ -39,9 +56,10 @@ impl Sessions {
         self.stuck.len()
     }
 
-    /// How many of them have this hash of a name.
+    /// How many of them have this hash of a name, and had time to end.
     pub(super) fn stuck_of(&self, name_hash: u64) -> usize {
-        self.stuck.iter().filter(|id| self.get(**id).is_some_and(|s| s.name_hash == name_hash)).count()
+        let is_of = |session: &Session| session.unkillable && session.name_hash == name_hash;
+        self.stuck.iter().filter(|id| self.get(**id).is_some_and(is_of)).count()
     }
 
     /// The sessions' numbers in the tokens of the event loop.
@@ -75,6 +93,9 @@ impl Sessions {
 
     pub(super) fn insert(&mut self, id: ConnectionId, session: Session, deadline: Option<Instant>) {
         self.remove(id);
+        if session.departed && session.ended.is_none() && !session.killed {
+            self.departing.insert(id, Source::of(session.peer.ip()));
+        }
         self.rows.insert(id, (session, None));
         self.set_deadline(id, deadline);
     }
@@ -82,7 +103,9 @@ impl Sessions {
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Session> {
         self.set_deadline(id, None);
         self.stuck.remove(&id);
-        self.rows.remove(&id).map(|(session, _)| session)
+        let (session, _) = self.rows.remove(&id)?;
+        self.departing.remove(id, Source::of(session.peer.ip()));
+        Some(session)
     }
 
     pub(super) fn deadline(&self, id: ConnectionId) -> Option<Instant> {
@@ -142,6 +165,8 @@ mod tests {
             notices: VecDeque::new(),
             name_hash: 0,
             killed: false,
+            unkillable: false,
+            departed: false,
             released: false,
             authenticated: false,
             before: Traffic::default(),

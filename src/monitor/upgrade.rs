@@ -427,6 +427,8 @@ impl Monitor {
                 notices: VecDeque::new(),
                 name_hash,
                 killed: row.killed,
+                unkillable: false,
+                departed: row.closed.is_some() && !row.authenticated,
                 released: false,
                 authenticated: row.authenticated,
                 before: socket::Traffic { read, written },

@@ -2,14 +2,14 @@
 //! not logged in yet. When there is no place left for these, the oldest of whoever has most gives way, so that
 //! nobody who fills the places shuts the others out.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use crate::config::Startups;
+use crate::crowd::Crowd;
 use crate::ipc::{ConnectionId, RelayLimits};
-use crate::source::{Network, Source, WIDTHS};
+use crate::source::{Network, Source};
 
 /// Why one is refused, or gives way.
 pub const NOT_LOGGED_IN: &str = "too many connections that are not logged in";
@@ -39,8 +39,8 @@ pub struct Admission {
     rate: RateLimit,
     places: HashMap<ConnectionId, Place>,
     sources: HashMap<Source, u32>,
-    starting: Group,
-    departing: Group,
+    starting: Crowd,
+    departing: Crowd,
 }
 
 /// One connection's.
@@ -84,8 +84,8 @@ impl Admission {
             rate: RateLimit::default(),
             places: HashMap::new(),
             sources: HashMap::new(),
-            starting: Group::default(),
-            departing: Group::default(),
+            starting: Crowd::default(),
+            departing: Crowd::default(),
         }
     }
 
@@ -112,12 +112,14 @@ impl Admission {
         if self.is_ending_too_many(source) {
             return Err("too many connections that are ending");
         }
-        let live = self.places.len() - self.departing.count;
+        let live = self.places.len() - self.departing.count();
         let (reason, is_full) = if live >= self.limits.sessions as usize {
             ("too many connections", true)
-        } else if self.starting.count >= self.limits.startups.full as usize {
+        } else if self.starting.count() >= self.limits.startups.full as usize {
             (NOT_LOGGED_IN, true)
-        } else if self.is_drawn(random) && self.starting.most(source).has_newcomer {
+        } else if self.is_drawn(random)
+            && self.starting.most(Some(source)).is_some_and(|most| most.has_newcomer)
+        {
             return Err(NOT_LOGGED_IN);
         } else {
             ("", false)
@@ -125,7 +127,11 @@ impl Admission {
         if !self.rate.takes(source, self.limits.startups.start, now) {
             return Err("too many connections from this network that do not log in");
         }
-        let gives_way = if is_full { Some(self.starting.most(source).oldest.ok_or(reason)?) } else { None };
+        let gives_way = if is_full {
+            Some(self.starting.most(Some(source)).and_then(|most| most.oldest).ok_or(reason)?)
+        } else {
+            None
+        };
         self.add(id, source, PlaceState::Starting);
         Ok(gives_way)
     }
@@ -182,7 +188,7 @@ impl Admission {
         self.group(state).into_iter().for_each(|group| group.insert(id, before.source));
     }
 
-    fn group(&mut self, state: PlaceState) -> Option<&mut Group> {
+    fn group(&mut self, state: PlaceState) -> Option<&mut Crowd> {
         match state {
             PlaceState::Starting => Some(&mut self.starting),
             PlaceState::Departing => Some(&mut self.departing),
@@ -194,7 +200,7 @@ impl Admission {
     /// `start`, all of them from `full` on, and from `rate` percent up to that in between.
     fn is_drawn(&self, random: u64) -> bool {
         let Startups { start, rate, full } = self.limits.startups;
-        let starting = u32::try_from(self.starting.count).unwrap_or(u32::MAX);
+        let starting = u32::try_from(self.starting.count()).unwrap_or(u32::MAX);
         if starting < start {
             return false;
         }
@@ -209,8 +215,10 @@ impl Admission {
     /// Whether there are so many processes of closed connections that a client of this source gets none: half of
     /// what there may be is for everybody, the rest for all but whoever has most.
     fn is_ending_too_many(&self, source: Source) -> bool {
-        let (count, most) = (self.departing.count, self.limits.startups.full.max(ENDING) as usize);
-        count >= most || (count >= most.div_ceil(2) && self.departing.most(source).has_newcomer)
+        let (count, most) = (self.departing.count(), self.limits.startups.full.max(ENDING) as usize);
+        count >= most
+            || (count >= most.div_ceil(2)
+                && self.departing.most(Some(source)).is_some_and(|most| most.has_newcomer))
     }
 }
 
@@ -260,69 +268,6 @@ impl Level {
     }
 }
 
-/// Connections by the networks they come from.
-#[derive(Debug, Default)]
-struct Group {
-    by_networks: BTreeMap<[Source; WIDTHS], BTreeSet<ConnectionId>>,
-    count: usize,
-}
-
-/// What one source has of a group.
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    networks: [Source; WIDTHS],
-    count: usize,
-    oldest: Option<ConnectionId>,
-    /// The newcomer is one of them.
-    has_newcomer: bool,
-}
-
-impl Group {
-    fn insert(&mut self, id: ConnectionId, source: Source) {
-        self.count += usize::from(self.by_networks.entry(source.networks()).or_default().insert(id));
-    }
-
-    fn remove(&mut self, id: ConnectionId, source: Source) {
-        let networks = source.networks();
-        let Some(ids) = self.by_networks.get_mut(&networks) else { return };
-        self.count -= usize::from(ids.remove(&id));
-        if ids.is_empty() {
-            self.by_networks.remove(&networks);
-        }
-    }
-
-    /// The share of whoever has most, the newcomer counted in: of the widest network that has most, of the network
-    /// in that one, and so on. Of equals it is the one who has been there longest.
-    fn most(&self, newcomer: Source) -> Share {
-        let shares = self.by_networks.iter().map(|(networks, ids)| Share {
-            networks: *networks,
-            count: ids.len(),
-            oldest: ids.first().copied(),
-            has_newcomer: false,
-        });
-        let mut shares: Vec<Share> = shares.collect();
-        let networks = newcomer.networks();
-        let own = Share { networks, count: 1, oldest: None, has_newcomer: true };
-        match shares.binary_search_by_key(&networks, |share| share.networks) {
-            Ok(index) => {
-                shares[index].count += 1;
-                shares[index].has_newcomer = true;
-            }
-            Err(index) => shares.insert(index, own),
-        }
-        for width in 0..WIDTHS {
-            let of_network = shares.chunk_by(|a, b| a.networks[width] == b.networks[width]);
-            let size = |shares: &&[Share]| shares.iter().map(|share| share.count).sum::<usize>();
-            let oldest = |shares: &&[Share]| shares.iter().filter_map(|share| share.oldest).min();
-            let age = |shares: &&[Share]| Reverse(oldest(shares).unwrap_or(ConnectionId(u64::MAX)));
-            if let Some(most) = of_network.max_by_key(|shares| (size(shares), age(shares))) {
-                shares = most.to_vec();
-            }
-        }
-        shares.first().copied().unwrap_or(own)
-    }
-}
-
 /// Numbers that a stranger cannot foresee, without a system call for each: a keyed hash
 /// of a counter, with a key of its own for each process.
 #[derive(Debug, Default)]
@@ -341,6 +286,7 @@ impl Dice {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::*;
@@ -376,7 +322,7 @@ mod tests {
         }
 
         fn counts(&self) -> [usize; 3] {
-            [self.admission.places.len(), self.admission.starting.count, self.admission.departing.count]
+            [self.admission.places.len(), self.admission.starting.count(), self.admission.departing.count()]
         }
     }
 
@@ -398,7 +344,7 @@ mod tests {
         assert_eq!(door.enter(c), Ok(None));
         (0..9).for_each(|id| door.admission.leave(ConnectionId(id)));
         assert_eq!(door.counts(), [0; 3]);
-        assert!(door.admission.sources.is_empty() && door.admission.starting.by_networks.is_empty());
+        assert!(door.admission.sources.is_empty() && door.admission.starting.count() == 0);
     }
 
     #[test]
@@ -531,9 +477,9 @@ mod tests {
     }
 
     /// Out of 1000 numbers, evenly spread, how many refuse when so many are starting.
-    fn refused(startups: Startups, starting: usize) -> u32 {
+    fn refused(startups: Startups, starting: u64) -> u32 {
         let mut admission = admission(u32::MAX, u32::MAX, startups);
-        admission.starting.count = starting;
+        (0..starting).for_each(|id| admission.starting.insert(ConnectionId(id), source("192.0.2.1")));
         let span = u64::from(startups.full - startups.start).max(1) * 100;
         (0..1000_u64).map(|part| u32::from(admission.is_drawn(part * span / 1000))).sum()
     }
@@ -542,7 +488,7 @@ mod tests {
     fn between_the_thresholds_the_chance_rises_evenly() {
         let startups = Startups { start: 10, rate: 30, full: 60 };
         for (starting, of_1000) in
-            [(0, 0), (9, 0), (10, 300), (35, 650), (59, 986), (60, 1000), (61, 1000), (1_000_000, 1000)]
+            [(0, 0), (9, 0), (10, 300), (35, 650), (59, 986), (60, 1000), (61, 1000), (1000, 1000)]
         {
             assert_eq!(refused(startups, starting), of_1000, "{starting}");
         }

@@ -214,7 +214,7 @@ impl Login {
             // The rules were asked about the first name only, and here is another.
             Ok(Some(user)) if self.is_refused(&user, client_user) => {
                 self.password_failed(Some(&user), attempt, "a rule refuses this account from there");
-                std::thread::sleep(pam.failure_delay());
+                self.console.pause(pam.failure_delay());
                 Ok(None)
             }
             Ok(Some(user)) => {
@@ -226,11 +226,11 @@ impl Login {
             }
             Ok(None) => {
                 // A right password of an account that may not log in takes as long as a wrong one.
-                std::thread::sleep(pam.failure_delay());
+                self.console.pause(pam.failure_delay());
                 Ok(None)
             }
             Err(NoSession::Refused(reason)) => {
-                std::thread::sleep(pam.failure_delay());
+                self.console.pause(pam.failure_delay());
                 self.refuse("Permission denied");
                 Err(NoSession::Refused(reason))
             }

@@ -137,7 +137,9 @@ impl Console {
         if let Some(over) = self.over.get() {
             return Err(over);
         }
-        let answer = self.try_ask(prompt, echo);
+        // It may have been heard while something else was waited for.
+        let gone = self.end_requested() != EndRequest::None;
+        let answer = if gone { Err(Over::Gone) } else { self.try_ask(prompt, echo) };
         if let Err(over) = answer {
             self.over.set(Some(over));
         }

@@ -4,6 +4,7 @@
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -75,6 +76,20 @@ impl Console {
                 Err(Errno::EINTR) => {}
                 Err(_) => return,
             }
+        }
+    }
+
+    /// Waits so long, but not for a client that has gone.
+    pub(super) fn pause(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while self.serve_monitor() == EndRequest::None {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+            let monitor = self.monitor.borrow();
+            let _ = poll(&mut [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)], timeout);
         }
     }
 

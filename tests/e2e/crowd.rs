@@ -1,8 +1,9 @@
 //! Strangers who fill the places of those who are not logged in yet: others log in all the same.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -99,9 +100,17 @@ fn networks_that_do_their_worst_keep_nobody_elsewhere_from_logging_in() {
         for route in ["-6 route add local 2001:db8:7::/48 dev lo", "route add local 198.51.100.0/24 dev lo"] {
             assert!(Command::new("ip").args(route.split(' ')).status().unwrap().success(), "{route}");
         }
-        std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
+        fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1").unwrap();
         let trusted: String = (0..LOGINS).map(|n| format!("127.0.{n}.1\n")).collect();
         world.hosts_equiv(&trusted);
+        // The attackers' own name server takes its time, and so does each session process that asks it.
+        let _silent = UdpSocket::bind("127.0.0.9:53").unwrap();
+        fs::write("/etc/resolv.conf", "nameserver 127.0.0.9\n").unwrap();
+        let switch = fs::read_to_string("/etc/nsswitch.conf").unwrap();
+        fs::write("/etc/nsswitch.conf", switch.replace("hosts: files", "hosts: files dns")).unwrap();
+        let names: String = (0..LOGINS).map(|n| format!("127.0.{n}.1 client{n}\n")).collect();
+        let known = fs::read_to_string("/etc/hosts").unwrap();
+        fs::write("/etc/hosts", format!("{known}{names}127.0.0.99 slow\n")).unwrap();
         let _daemon = world.serve("");
         let mut by_password = Peer::log_in(ALICE);
         let before = logins();

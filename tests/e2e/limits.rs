@@ -220,8 +220,10 @@ fn between_the_thresholds_some_are_turned_away_at_random() {
         assert!(!refused_at.is_empty() && refused_at.iter().all(|count| (10..40).contains(count)));
         // From the last threshold on nobody is turned away, and the oldest give way.
         for _ in 0..20 {
-            assert!(is_served(&mut starting([127, 0, 0, 1])));
+            let mut peer = starting([127, 0, 0, 1]);
+            assert!(is_served(&mut peer));
             held.remove(0).wait_end(PATIENCE);
+            held.push(peer);
         }
     });
 }
