@@ -7,6 +7,7 @@ use crate::audit::event::Via;
 use crate::sys::channel::MAX_DESCRIPTORS;
 use crate::sys::socket;
 use crate::sys::{activation, notify};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The name of the sockets that serve TCPMUX. All others serve rlogin.
@@ -32,27 +33,32 @@ pub(super) fn listeners() -> Result<Vec<Listener>, Error> {
 /// It serves, at these addresses.
 pub(super) fn ready(listeners: &[Listener]) {
     let addresses: Vec<String> = listeners.iter().map(|listener| listener.address.to_string()).collect();
-    notify::send(&format!("READY=1\nSTATUS=listening on {}", addresses.join(", ")));
+    tell(&format!("READY=1\nSTATUS=listening on {}", addresses.join(", ")));
 }
 
 /// It reads its configuration again; [`ready`] follows.
 pub(super) fn reloading() {
-    notify::send(&format!("RELOADING=1\nMONOTONIC_USEC={}", notify::monotonic_microseconds()));
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", notify::monotonic_microseconds()));
 }
 
 /// It lets nobody in any more, and ends with its last session.
 pub(super) fn draining(sessions: usize) {
-    notify::send(&format!("STATUS=draining: {sessions} sessions are left"));
+    tell(&format!("STATUS=draining: {sessions} sessions are left"));
 }
 
 /// It ends, because of that.
 pub(super) fn stopping(cause: &str) {
-    notify::send(&format!("STOPPING=1\nSTATUS=stopping: {cause}"));
+    tell(&format!("STOPPING=1\nSTATUS=stopping: {cause}"));
 }
 
-/// Another process is the one that stands for the service.
-pub(super) fn main_process(id: u32) {
-    notify::send(&format!("MAINPID={id}"));
+/// What is said to people only: when it does not read, nothing waits for it.
+fn tell(assignments: &str) {
+    let _ = notify::send(assignments);
+}
+
+/// Another process is the main one of the service. Returns whether it has been told, or there is none that could be.
+pub(super) fn main_process(id: u32) -> bool {
+    !matches!(notify::send(&format!("MAINPID={id}")), Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Whether there is one that supervises this process.
@@ -60,7 +66,10 @@ pub(super) fn is_there() -> bool {
     notify::is_wanted()
 }
 
-/// Hangs up when it has read what it was told. `None`: there is none, or it cannot be told.
-pub(super) fn barrier() -> Option<OwnedFd> {
-    notify::barrier().ok()
+/// Hangs up when it has read what it was told.
+///
+/// # Errors
+/// With [`ErrorKind::WouldBlock`] it may be asked later; with others there is none.
+pub(super) fn barrier() -> io::Result<OwnedFd> {
+    notify::barrier()
 }

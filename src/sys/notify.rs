@@ -23,15 +23,18 @@ pub fn is_wanted() -> bool {
     env::var_os(VARIABLE).is_some()
 }
 
-/// Sends assignments, one a line. Without a service manager, or with one that does not listen, nothing happens.
-pub fn send(assignments: &str) {
-    let _ = send_with(assignments, &[]);
-}
-
-/// A descriptor that hangs up when the service manager has read all that was sent before, or reads nothing.
+/// Sends assignments, one a line. Without a service manager nothing happens.
 ///
 /// # Errors
-/// There is no service manager, it does not listen, or out of descriptors.
+/// It does not listen; with [`io::ErrorKind::WouldBlock`] it does not read, and may do so later.
+pub fn send(assignments: &str) -> io::Result<()> {
+    send_with(assignments, &[])
+}
+
+/// A descriptor that hangs up when the service manager has read all that was sent before.
+///
+/// # Errors
+/// As [`send`], there is no service manager, or out of descriptors.
 pub fn barrier() -> io::Result<OwnedFd> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
     send_with("BARRIER=1", &[ControlMessage::ScmRights(&[theirs.as_raw_fd()])])?;
@@ -39,7 +42,7 @@ pub fn barrier() -> io::Result<OwnedFd> {
 }
 
 fn send_with(assignments: &str, more: &[ControlMessage]) -> io::Result<()> {
-    let name = env::var_os(VARIABLE).ok_or(io::ErrorKind::NotFound)?;
+    let Some(name) = env::var_os(VARIABLE) else { return Ok(()) };
     let address = match name.as_bytes() {
         [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
         _ => UnixAddr::new(Path::new(&name))?,

@@ -143,6 +143,32 @@ fn a_stop_in_the_first_seconds_of_an_upgrade_ends_the_session_before_the_manager
 }
 
 #[test]
+fn a_manager_that_does_not_read_is_no_reason_to_lose_the_daemon() {
+    world(|world| {
+        let socket = UnixDatagram::bind(NOTIFY).unwrap();
+        let Some(server) = activated(&["127.0.0.1:513"], "rlogin", 513) else { return };
+        let mut alice = Peer::log_in(ALICE);
+        // Anybody can fill its queue.
+        let stranger = UnixDatagram::unbound().unwrap();
+        stranger.set_nonblocking(true).unwrap();
+        while stranger.send_to(b"STATUS=x", NOTIFY).is_ok() {}
+        signal(&server, Signal::SIGUSR2);
+        eventually("the reason in the log", PATIENCE, || {
+            let lines = world.audit.of("warning");
+            lines.iter().any(|line| line.contains("does not read what it is told")).then_some(())
+        });
+        assert_eq!(alice.run("echo here"), "here");
+        socket.set_nonblocking(true).unwrap();
+        while socket.recv(&mut [0; 64]).is_ok() {}
+        signal(&server, Signal::SIGUSR2);
+        world.audit.wait("upgraded");
+        assert_eq!(alice.run("echo here"), "here");
+        signal(&server, Signal::SIGTERM);
+        world.audit.wait("stopped");
+    });
+}
+
+#[test]
 fn a_socket_that_is_no_listener_is_an_error() {
     world(|_world| {
         let arguments = ["--datagram", "--listen=127.0.0.1:513", "--fdname=rlogin", PROGRAM, "--stderr"];

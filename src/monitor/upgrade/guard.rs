@@ -14,6 +14,7 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,8 @@ const PASSED_ON: [Signal; 6] =
 const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
 /// How long a successor that was killed is waited for.
 const DEATH_TIME: Duration = Duration::from_secs(5);
-/// How long the service manager may take to read that another process is the main one.
-const BARRIER_TIME: Duration = Duration::from_secs(5);
+/// How often a service manager that does not read is told again which the main process is.
+const TOLD_AGAIN: Duration = Duration::from_millis(100);
 /// How long a daemon that was told to end is waited for: more than it takes.
 const STOP_TIME: Duration = Duration::from_secs(30);
 
@@ -88,7 +89,7 @@ impl Guard {
     /// terminals', whose close may wait.
     ///
     /// # Errors
-    /// Out of processes or descriptors.
+    /// Out of processes or descriptors, or the service manager does not read.
     pub(super) fn start(
         image: BorrowedFd,
         arguments: &[OsString],
@@ -127,8 +128,14 @@ impl Guard {
         let beside = service::is_there() && std::process::id() != 1;
         let process = if beside { Process::fork_beside(run) } else { Process::fork(run) }?;
         // While the exec goes on, the service manager's main process is one that does not end by it.
-        service::main_process(process.id());
-        Ok(Guard { process, channel: ours })
+        let guard = Guard { process, channel: ours };
+        if service::main_process(guard.process.id()) {
+            Ok(guard)
+        } else {
+            // It would take the end of the one that it knows for the end of the service.
+            drop(guard.dismiss());
+            Err(std::io::Error::other("the service manager does not read what it is told"))
+        }
     }
 
     pub(super) fn process(&self) -> (u32, BorrowedFd<'_>) {
@@ -201,39 +208,51 @@ impl Watch {
     /// Ends, as the main process is another one again. This process's end may be the last close of a terminal's
     /// leader, which waits for the terminal's user: so all else is closed before.
     fn retire(&self) -> i32 {
-        let (parent, signals) = (self.parent.as_raw_fd(), self.signals.as_raw_fd());
-        let mut kept = self.leaders.clone();
-        service::main_process(self.parent.id());
-        let barrier = service::barrier();
-        kept.extend([parent, signals].into_iter().chain(barrier.as_ref().map(AsRawFd::as_raw_fd)));
+        let told = service::main_process(self.parent.id());
+        let kept = [self.parent.as_raw_fd(), self.signals.as_raw_fd()];
+        let kept: Vec<RawFd> = self.leaders.iter().copied().chain(kept).collect();
         process::close_all_but(&kept);
-        if let Some(barrier) = barrier {
-            // What it has sent to this process meanwhile is for the other one.
-            self.wait_beside(barrier.as_fd(), BARRIER_TIME);
-            self.pass_signals_on();
-        }
+        self.hand_over_to_parent(told);
         if self.ends.get() {
             // A service manager that stops the service may wait for this process still.
-            self.wait_beside(self.parent.as_fd(), STOP_TIME);
+            self.wait_beside(self.parent.as_fd(), Some(STOP_TIME));
         }
         process::close_all_but(&self.leaders);
         0
     }
 
-    /// Waits until that is readable or hangs up, but not longer than this.
-    fn wait_beside(&self, fd: BorrowedFd, time: Duration) {
-        let end = Instant::now() + time;
+    /// Waits until the service manager has read which the main process is: it takes the end of the main process for
+    /// the end of the service. What it sends to this process meanwhile is for the other one.
+    fn hand_over_to_parent(&self, mut told: bool) {
+        while !matches!(self.parent.try_wait(), Ok(Some(_))) {
+            if !told {
+                told = service::main_process(self.parent.id());
+            }
+            match service::barrier() {
+                Ok(barrier) if told => {
+                    self.wait_beside(barrier.as_fd(), None);
+                    return self.pass_signals_on();
+                }
+                Err(error) if error.kind() != ErrorKind::WouldBlock => return,
+                Ok(_) | Err(_) => self.wait_beside(self.parent.as_fd(), Some(TOLD_AGAIN)),
+            }
+        }
+    }
+
+    /// Waits until that is readable or hangs up, or the other process has ended, but not longer than this.
+    fn wait_beside(&self, fd: BorrowedFd, time: Option<Duration>) {
+        let end = time.map(|time| Instant::now() + time);
         loop {
             self.pass_signals_on();
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
                 return;
             }
-            let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+            let timeout = left.and_then(|left| PollTimeout::try_from(left.as_millis() + 1).ok());
             let mut fds =
-                [PollFd::new(fd, PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            let _ = poll(&mut fds, timeout);
-            if happened(&fds[0]) {
+                [fd, self.parent.as_fd(), self.signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let _ = poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE));
+            if fds.iter().take(2).any(happened) {
                 return;
             }
         }
