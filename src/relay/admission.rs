@@ -124,14 +124,15 @@ impl Admission {
         } else {
             ("", false)
         };
-        if !self.rate.takes(source, self.limits.startups.start, now) {
-            return Err("too many connections from this network that do not log in");
-        }
         let gives_way = if is_full {
             Some(self.starting.most(Some(source)).and_then(|most| most.oldest).ok_or(reason)?)
         } else {
             None
         };
+        // Last: who is refused costs no process, and must not slow the network down for when there are places again.
+        if !self.rate.takes(source, self.limits.startups.start, now) {
+            return Err("too many connections from this network that do not log in");
+        }
         self.add(id, source, PlaceState::Starting);
         Ok(gives_way)
     }
@@ -451,6 +452,19 @@ mod tests {
             assert!(enter(&mut admission, &address.to_string(), 60_000, false));
         }
         assert!(admission.rate.0.len() <= MOST_NETWORKS);
+    }
+
+    #[test]
+    fn who_is_refused_does_not_slow_the_network_down() {
+        let mut admission = admission(1, 9, Startups::limit(9));
+        let (own, now) = (source("192.0.2.1"), Instant::now());
+        assert_eq!(admission.enter(ConnectionId(0), own, 0, now), Ok(None));
+        admission.logged_in(ConnectionId(0));
+        for id in 1..1000 {
+            assert_eq!(admission.enter(ConnectionId(id), own, 0, now), Err("too many connections"));
+        }
+        admission.leave(ConnectionId(0));
+        assert_eq!(admission.enter(ConnectionId(1000), own, 0, now), Ok(None));
     }
 
     #[test]
