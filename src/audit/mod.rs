@@ -9,7 +9,7 @@ pub mod format;
 mod queue;
 mod stderr;
 pub mod syslog;
-mod thinning;
+pub mod thinning;
 
 pub use escape::is_visible;
 pub use event::Event;

@@ -83,7 +83,7 @@ struct Class {
 
 /// The counts of all kinds.
 #[derive(Debug, Default)]
-pub(super) struct Thinning {
+pub struct Thinning {
     kinds: HashMap<&'static str, Kind>,
     /// The end of the period, if there was an event in it.
     end: Option<Instant>,
@@ -94,7 +94,7 @@ pub(super) struct Thinning {
 impl Thinning {
     /// Whether the event is to be written now; if not, it is counted. What is [due](Thinning::due)
     /// by now has to be written before.
-    pub(super) fn lets_through(&mut self, event: &Event, now: Instant) -> bool {
+    pub fn lets_through(&mut self, event: &Event, now: Instant) -> bool {
         let Some(class) = class(event) else { return true };
         self.end.get_or_insert(now + PERIOD);
         let through = self.kinds.entry(class.kind).or_default().lets_through(class, event);
@@ -103,13 +103,14 @@ impl Thinning {
     }
 
     /// When [`Thinning::due`] has something to say.
-    pub(super) fn next(&self) -> Option<Instant> {
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
         self.end.filter(|_| self.held)
     }
 
     /// The numbers of the period, if it is over. What comes now is counted again, from the
     /// first on; only a period without any lets the next ones through.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Event> {
+    pub fn due(&mut self, now: Instant) -> Vec<Event> {
         if self.end.is_none_or(|end| now < end) {
             return Vec::new();
         }
@@ -117,7 +118,7 @@ impl Thinning {
     }
 
     /// All numbers, at the end of the log.
-    pub(super) fn finish(&mut self) -> Vec<Event> {
+    pub fn finish(&mut self) -> Vec<Event> {
         let mut counted = Vec::new();
         for mut kind in std::mem::take(self).kinds.into_values() {
             kind.end_period(&mut counted);

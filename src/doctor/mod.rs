@@ -20,7 +20,7 @@ mod pam;
 mod superserver;
 mod system;
 mod trust;
-mod wrappers;
+pub mod wrappers;
 
 use daemon::Listening;
 use machine::Machine;

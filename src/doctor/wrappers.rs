@@ -10,7 +10,7 @@ use networks::{everywhere, joined, without};
 use table::{Effect, Entry};
 
 mod networks;
-mod table;
+pub mod table;
 
 const WHAT: &str = "tcp wrappers";
 /// The files in the order in which they are asked, and whether their lines grant.
@@ -28,7 +28,7 @@ pub(super) fn inspect(report: &mut Report, machine: &Machine, config: &Config, a
     if entries.is_empty() {
         return;
     }
-    let permitted = permitted(&entries);
+    let permitted = permitted(entries.iter().map(|(_, entry)| entry));
     let lost = entries.iter().any(|(_, entry)| !entry.lost.is_empty());
     let ours = without(&joined(config.access.allow.clone()), &config.access.deny);
     if ours == permitted && !lost {
@@ -81,10 +81,11 @@ fn in_words(effect: Effect) -> (&'static str, &'static str) {
     }
 }
 
-/// Who may connect: the first line that matches decides, and without one everybody may.
-fn permitted(entries: &[(&str, Entry)]) -> Vec<IpNet> {
+/// Who may connect: the first line that matches decides, and without one everybody may. The entries of both files, in
+/// the order in which they are asked.
+pub fn permitted<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<IpNet> {
     let (mut undecided, mut permitted) = (everywhere(), Vec::new());
-    for (_, entry) in entries {
+    for entry in entries {
         let left = without(&undecided, &entry.clients);
         if entry.grants {
             permitted.extend(without(&undecided, &left));
@@ -95,17 +96,25 @@ fn permitted(entries: &[(&str, Entry)]) -> Vec<IpNet> {
     joined(permitted)
 }
 
-/// The lines that say the same.
-fn advice(permitted: &[IpNet], entries: &[(&str, Entry)]) -> String {
-    let granting = entries.iter().filter(|(_, entry)| entry.grants);
-    let named = joined(granting.flat_map(|(_, entry)| entry.named.clone()).collect());
+/// `allow` and `deny` that say the same, as short as can be; `None` when these lists would be longer than they may.
+pub fn translated<'a>(
+    permitted: &[IpNet],
+    entries: impl IntoIterator<Item = &'a Entry>,
+) -> Option<(Vec<IpNet>, Vec<IpNet>)> {
+    let granting = entries.into_iter().filter(|entry| entry.grants);
+    let named = joined(granting.flat_map(|entry| entry.named.clone()).collect());
     let choices = [everywhere(), permitted.to_vec(), named].into_iter().filter_map(|allow| {
         let deny = without(&allow, permitted);
         let says_it = without(permitted, &allow).is_empty();
         let short = allow.len() <= MOST_NETWORKS && deny.len() <= MOST_NETWORKS;
         (says_it && short).then_some((allow, deny))
     });
-    let Some((allow, deny)) = choices.min_by_key(|(allow, deny)| allow.len() + deny.len()) else {
+    choices.min_by_key(|(allow, deny)| allow.len() + deny.len())
+}
+
+/// The lines that say the same.
+fn advice(permitted: &[IpNet], entries: &[(&str, Entry)]) -> String {
+    let Some((allow, deny)) = translated(permitted, entries.iter().map(|(_, entry)| entry)) else {
         return "say it with \"allow\" and \"deny\" in rlogind.toml; the same needs more networks than they take"
             .to_owned();
     };

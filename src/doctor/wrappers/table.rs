@@ -12,30 +12,33 @@ const DAEMONS: [&str; 2] = ["in.rlogind", "rlogind"];
 
 /// A line about rlogin.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub struct Entry {
     /// The number of its first line in the file, from 1.
-    pub(super) number: usize,
+    pub number: usize,
     /// Its clients may connect.
-    pub(super) grants: bool,
+    pub grants: bool,
     /// Its clients, as far as they are addresses.
-    pub(super) clients: Vec<IpNet>,
+    pub clients: Vec<IpNet>,
     /// The same before `EXCEPT`.
-    pub(super) named: Vec<IpNet>,
+    pub named: Vec<IpNet>,
     /// What is not among them.
-    pub(super) lost: Vec<Lost>,
+    pub lost: Vec<Lost>,
 }
 
 /// A word of a line that `allow` and `deny` cannot say.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Lost {
-    pub(super) word: String,
-    pub(super) why: &'static str,
-    pub(super) effect: Effect,
+pub struct Lost {
+    /// As it stands there.
+    pub word: String,
+    /// What it is.
+    pub why: &'static str,
+    /// What follows from leaving it out.
+    pub effect: Effect,
 }
 
 /// What it means that a word is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
+pub enum Effect {
     /// Clients that it shuts out would be let in.
     LetsIn,
     /// Clients that it lets in would be shut out.
@@ -55,7 +58,8 @@ impl Effect {
 }
 
 /// The lines about rlogin in a file whose lines grant, or refuse, unless they say otherwise.
-pub(super) fn read(text: &str, grants: bool) -> Vec<Entry> {
+#[must_use]
+pub fn read(text: &str, grants: bool) -> Vec<Entry> {
     lines(text).into_iter().filter_map(|(number, line)| entry(number, &line, grants)).collect()
 }
 
