@@ -2,7 +2,7 @@
 # make test   runs all tests (as root: with real clients and real PAM, in namespaces)
 # make soak   20,000 logins in a row and 2,000 at once, as root: nothing may be left behind
 # make faults lets each system call of the daemon fail once with each error, as root
-# make fuzz   fuzzes what reads strangers' bytes, SECONDS=60 for each target
+# make fuzz   fuzzes what reads strangers' bytes or counts what they do, SECONDS=60 for each target
 # make bench  measures beside other servers (as root, a quarter of an hour): ROUNDS=3, ONLY=login,echo,rlogind, QUICK=1
 # make lint   checks format, lints, documentation and advisories
 # make deb    builds target/debian/rlogind_*.deb;  make rpm  builds target/generate-rpm/rlogind-*.rpm

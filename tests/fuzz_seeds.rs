@@ -95,4 +95,4 @@ macro_rules! targets {
     };
 }
 
-targets!(handshake window tcpmux rules config ipc state);
+targets!(handshake window tcpmux rules config ipc state admission thinning wrappers);
