@@ -78,6 +78,9 @@ impl Login {
         let user = find_user(wanted)?;
         let decision = self.decide(user.as_ref(), &String::from_utf8_lossy(wanted), &names.client_user);
         let (user_name, host) = (user.as_ref().map(|user| user.name.clone()), self.host.clone());
+        if !matches!(decision.verdict, Verdict::Trusted { .. }) {
+            look_up_the_other(user.as_ref());
+        }
         match (decision.verdict, user) {
             (Verdict::Trusted { place, wildcard, granted }, Some(user)) => {
                 // Of a client whose user may be anyone, that field may be a password.
@@ -207,6 +210,7 @@ impl Login {
         attempt: u32,
     ) -> Result<Option<Authenticated>, NoSession> {
         let known = if Name::new(name).is_ok() { find_user(name)? } else { None };
+        look_up_the_other(known.as_ref());
         // What was given may be a password, and modules log the name they are asked about.
         let mut pam = self.start_pam(known.as_ref().map_or(NO_ACCOUNT, |user| &user.name))?;
         // What failed is written down before it costs time: the user may leave meanwhile.
@@ -353,6 +357,12 @@ fn find_user(name: &[u8]) -> Result<Option<User>, NoSession> {
             .map_err(|error| NoSession::Refused(format!("the accounts cannot be looked up: {error}"))),
         Ok(_) | Err(_) => Ok(None),
     }
+}
+
+/// After a name that exists one that does not, and the other way round: the name services are asked one after the other
+/// until one knows it, and the time until the prompt would tell whether one did.
+fn look_up_the_other(found: Option<&User>) {
+    let _ = User::from_name(if found.is_some() { NO_ACCOUNT } else { "root" });
 }
 
 fn refused(failure: Failure) -> NoSession {
