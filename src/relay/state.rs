@@ -16,13 +16,14 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::ipc::{ConnectionId, RELAY_STATE};
+use crate::sys::sandbox::LONGEST_FILE;
 use crate::wire::{urgent, window};
 
 /// The format's number, which comes first.
 pub const VERSION: u16 = RELAY_STATE;
 /// The longest state that is read, in bytes: far more than any number of connections
 /// with full queues.
-const MAX_LENGTH: u64 = 1 << 30;
+const MAX_LENGTH: u64 = LONGEST_FILE;
 /// No time of ours is longer.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 

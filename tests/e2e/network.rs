@@ -119,9 +119,11 @@ fn the_relay_is_unprivileged_and_the_monitor_reads_no_network() {
         let root = std::fs::read_link(format!("/proc/{}/root", relay.pid)).unwrap();
         assert!(root.to_string_lossy().ends_with(" (deleted)"), "{root:?}");
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", relay.pid)).unwrap();
-        for limit in ["Max processes", "Max core file size"] {
+        for (limit, value) in
+            [("Max processes", "0"), ("Max core file size", "0"), ("Max file size", "1073741824")]
+        {
             let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
-            assert!(line.split_whitespace().take(2).eq(["0", "0"]), "{limit}{line}");
+            assert!(line.split_whitespace().take(2).eq([value, value]), "{limit}{line}");
         }
         for descriptor in relay.descriptor_list() {
             let (number, what) = descriptor.split_once('=').unwrap();

@@ -23,6 +23,8 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, chroot, fchdir, mkdir, setgroups, setresgid, setresuid};
 
+use super::process;
+
 /// Whether system calls are filtered: on architectures without a list of them they are
 /// not, and the administrator is to know.
 pub const FILTERED: bool =
@@ -44,6 +46,9 @@ pub fn empty_root(parent: &Path) -> io::Result<OwnedFd> {
     std::fs::remove_dir(&path)?;
     Ok(root?)
 }
+
+/// The most bytes that a file has which is written inside.
+pub const LONGEST_FILE: u64 = 1 << 30;
 
 /// Gives up everything the relay does not need, for good: the file system (its
 /// root becomes an empty directory that exists nowhere any more), groups, ids,
@@ -76,6 +81,9 @@ pub fn enter(root: BorrowedFd, uid: Uid, gid: Gid) -> io::Result<()> {
     nix::sys::prctl::set_dumpable(false)?;
     setrlimit(Resource::RLIMIT_NPROC, 0, 0)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // Its state for the next one, and standard error, may be files.
+    process::survive_file_limit();
+    setrlimit(Resource::RLIMIT_FSIZE, LONGEST_FILE, LONGEST_FILE)?;
     landlock::restrict()?;
     // Last: what stands above is not on the list.
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
