@@ -22,6 +22,7 @@ pub mod process;
 pub mod pty;
 pub mod records;
 pub mod resolve;
+pub mod route;
 pub mod sandbox;
 pub mod shadow;
 pub mod shell;

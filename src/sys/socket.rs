@@ -13,6 +13,8 @@ use nix::sys::socket::{
     sockopt,
 };
 
+use super::route;
+
 /// Connections the kernel holds ready for us to accept.
 const BACKLOG: i32 = 1024;
 /// Seconds of silence before the kernel asks whether the client is still there.
@@ -129,12 +131,13 @@ pub fn is_tcp(socket: BorrowedFd) -> bool {
     result == 0 && protocol == libc::IPPROTO_TCP
 }
 
-/// Whether an address is one of this machine's own: then a socket can be bound to it. If that cannot be found out,
-/// it is.
+/// Whether an address is one of this machine's own: a socket can be bound to it, or packets to it come to this
+/// machine, and then one can be bound with `IP_FREEBIND`. If that cannot be found out, it is.
 #[must_use]
 pub fn is_local(address: IpAddr) -> bool {
     let bound = std::net::UdpSocket::bind((address, 0));
-    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+    let not_bound = bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable);
+    !not_bound || route::is_local(address).unwrap_or(true)
 }
 
 /// The first port that anybody on this machine may open, of IPv6 as well.

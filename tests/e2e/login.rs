@@ -1,7 +1,9 @@
 //! Who gets in, by what, and what is said and written down about it.
 
 use std::fs::{self, Permissions};
+use std::net::Ipv6Addr;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::accounts::{ALICE, BOB, PROMPT, ROOT};
@@ -196,6 +198,19 @@ fn where_anybody_may_open_reserved_ports_this_machine_is_not_trusted() {
             assert_eq!(is_trusted(peer), trusted, "{first}");
         }
         assert!(world.audit.of("trust-absent")[0].contains("ip_unprivileged_port_start"));
+        // An address that stands on no interface, but comes here: anybody can bind it, told so (IPV6_FREEBIND).
+        world.hosts_equiv("2001:db8:9::77\n2001:db8:9::78\n");
+        let route = "-6 route add local 2001:db8:9::/48 dev lo";
+        assert!(Command::new("ip").args(route.split(' ')).status().unwrap().success());
+        let nonlocal = "/proc/sys/net/ipv6/ip_nonlocal_bind";
+        for (last, first, trusted) in [(0x77, "0", false), (0x78, "1024", true)] {
+            fs::write(setting, first).unwrap();
+            fs::write(nonlocal, "1").unwrap();
+            let mut peer = Peer::connect_from(Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, last).into());
+            fs::write(nonlocal, "0").unwrap();
+            peer.send(handshake("alice", "alice", "vt100/38400"));
+            assert_eq!(is_trusted(peer), trusted, "{first}");
+        }
     });
 }
 
