@@ -29,7 +29,8 @@ pub struct Number {
 }
 
 impl Numbers {
-    /// The lowest number that is free, or nearly so.
+    /// A number that is free: there are never more of them than there were connections at a time. One that is free
+    /// again is the next to be taken.
     #[must_use]
     pub fn take(&self, id: ConnectionId) -> Number {
         Number { value: self.0.borrow_mut().insert(id), numbers: self.clone() }

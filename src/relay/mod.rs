@@ -399,3 +399,18 @@ fn ready(event: &Event) -> Ready {
         changed: event.is_priority(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_means_what_it_was_made_for() {
+        let numbered = [0, 1, 2, usize::MAX >> 2].into_iter().flat_map(|number| {
+            [Watched::Listener(number), Watched::Client(number), Watched::Terminal(number)]
+        });
+        for watched in [Watched::Monitor].into_iter().chain(numbered) {
+            assert_eq!(Watched::of(watched.token()), watched);
+        }
+    }
+}

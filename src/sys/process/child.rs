@@ -282,20 +282,6 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_beside_this_process_is_a_child_of_its_parent() {
-        let process = Process::fork_beside(|| {
-            thread::sleep(Duration::from_millis(200));
-            i32::try_from(std::os::unix::process::parent_id()).unwrap_or(0) & 0x7f
-        });
-        let process = process.unwrap();
-        assert_eq!(process.try_wait().unwrap(), None);
-        assert!(!process.has_its_number(), "it is no child of ours");
-        let known = i32::try_from(std::os::unix::process::parent_id()).unwrap() & 0x7f;
-        let end = wait(&process);
-        assert!(end == End::Unknown || end == End::Exited(known), "{end:?}");
-    }
-
-    #[test]
     fn nothing_is_signalled_by_a_number_that_may_be_somebody_elses() {
         let (_, process) = start("exit 0");
         assert!(process.has_its_number());
