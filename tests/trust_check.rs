@@ -52,6 +52,8 @@ fn lines_that_do_not_mean_what_they_seem_to() {
         ("down bob", "down cannot be looked up: timed out"),
         ("010.0.0.1 bob", "an unusual spelling of the address 8.0.0.1"),
         ("fe80::1%eth0 bob", "a link-local address is never trusted"),
+        ("169.254.9.7 bob", "a link-local address is never trusted"),
+        ("::ffff:169.254.9.7 bob", "a link-local address is never trusted"),
         ("+client bob", "+host is understood here and by the BSDs, but not by glibc"),
         ("client +bob", "+user is understood here and by the BSDs, but not by glibc"),
         ("client bob too", "the words after the second mean nothing"),

@@ -380,6 +380,12 @@ const DIFFERENCES: &[Difference] = &[
         b"",
         Login { peer: "fe80::7", host: None, ..BOB },
     ),
+    stricter(
+        "nor does one of IPv4",
+        b"169.254.9.7 bob\n",
+        b"",
+        Login { peer: "169.254.9.7", host: None, ..BOB },
+    ),
     stricter("netgroup names keep their case", b"+@LAB bob\n", b"", BOB),
     laxer("white space before a line does not end the file", b" other carol\nclient bob\n", b"", BOB),
     laxer("an entry may stand behind white space", b"\tclient bob\n", b"", BOB),

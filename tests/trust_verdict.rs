@@ -340,6 +340,37 @@ fn a_link_local_address_names_nobody_but_can_be_refused() {
 }
 
 #[test]
+fn a_link_local_address_of_ipv4_is_one_as_well() {
+    for peer in ["169.254.9.7", "::ffff:169.254.9.7"] {
+        for (lines, verdict) in [
+            ("169.254.9.7 bob", "undecided LinkLocal"),
+            ("::ffff:169.254.9.7 bob", "undecided LinkLocal"),
+            ("near4 bob", "undecided LinkLocal"),
+            ("+ bob", "undecided LinkLocal"),
+            ("-169.254.9.7\n", "denied hosts.equiv:1"),
+            ("-near4", "denied hosts.equiv:1"),
+        ] {
+            let mut case = case(lines, "");
+            case.peer = peer;
+            case.trust.wildcards = true;
+            assert_eq!(short(&case.decide()), verdict, "{peer} {lines:?}");
+        }
+        for from in ["169.254.0.0/16", "169.254.9.7/32", "0.0.0.0/0", "::ffff:169.254.0.0/112"] {
+            let mut case = case("", "");
+            case.peer = peer;
+            case.trust.rules = vec![rule(RuleVerdict::Trust, &[from], &["bob"])];
+            assert_eq!(short(&case.decide()), "undecided LinkLocal", "{peer} {from}");
+            case.trust.rules = vec![rule(RuleVerdict::Refuse, &[from], &[])];
+            assert_eq!(short(&case.decide()), "refused rlogind.toml:10", "{peer} {from}");
+        }
+    }
+    // Next to them are others.
+    let mut case = case("169.253.9.7 bob", "");
+    case.peer = "169.253.9.7";
+    assert_eq!(short(&case.decide()), "trusted hosts.equiv:1");
+}
+
+#[test]
 fn a_mapped_peer_is_an_ipv4_peer() {
     let mut case = case("client bob", "");
     case.peer = "::ffff:192.0.2.7";

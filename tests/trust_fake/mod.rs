@@ -33,6 +33,7 @@ impl Fake {
                 ("other", vec![ip("192.0.2.8")]),
                 ("six", vec![ip("2001:db8::7")]),
                 ("near", vec![ip("fe80::7")]),
+                ("near4", vec![ip("169.254.9.7")]),
             ]),
             hosts_of_group: vec![("lab", "client")],
             users_of_group: vec![("staff", "bob")],

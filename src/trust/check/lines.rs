@@ -7,7 +7,7 @@ use super::Finding;
 use crate::config::Trust;
 use crate::trust::rules::{self, Entry, Host, User, printable};
 use crate::trust::verdict::Place;
-use crate::trust::verdict::search::{Bounds, lookups_of};
+use crate::trust::verdict::search::{Bounds, is_link_local, lookups_of};
 use crate::trust::world::{LookupError, World};
 
 /// How much of a word from a file is shown, in bytes.
@@ -122,7 +122,7 @@ impl<'a> Lines<'a> {
             Host::Address { ip, odd: true, .. } => {
                 wrong.push((format!("an unusual spelling of the address {ip}"), true));
             }
-            Host::Address { ip: IpAddr::V6(ip), zone, .. } if zone || ip.is_unicast_link_local() => {
+            Host::Address { ip, zone, .. } if zone || is_link_local(ip) => {
                 if !entry.refuses() {
                     wrong.push(("a link-local address is never trusted".to_owned(), false));
                 }

@@ -317,9 +317,9 @@ fn wide(rule: &Rule) -> bool {
 }
 
 /// Whether the address means a host only together with an interface.
-fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(_) => false,
+pub(in crate::trust) fn is_link_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }
