@@ -156,7 +156,7 @@ impl Console {
     }
 
     fn read_line(&self, echo: bool) -> Result<Zeroizing<Vec<u8>>, Over> {
-        let mut line = Line::new();
+        let mut line = Line::new(echo);
         loop {
             let outcome = self.read_byte()?.map(|byte| line.type_byte(byte));
             match outcome {
@@ -164,10 +164,7 @@ impl Console {
                 Some(Typed::Line) | None => {}
                 Some(Typed::Over(over)) => return Err(over),
             }
-            let shown = line.take_echo();
-            if echo {
-                self.show(&shown);
-            }
+            self.show(&line.take_echo());
             if outcome.is_some() {
                 return Ok(line.bytes);
             }

@@ -16,6 +16,8 @@ const DELETE: u8 = 0x7f;
 const MAX_LINE: usize = 1024;
 /// What may be typed for it, with all that is erased again.
 const MAX_TYPED: usize = 4 * MAX_LINE;
+/// What an echo may grow to: a control character that is typed shows two columns, and each takes three bytes to erase.
+const MAX_ECHO: usize = MAX_TYPED * 8;
 
 /// What a byte made of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +33,16 @@ pub(super) enum Typed {
 /// A line in the making.
 pub(super) struct Line {
     pub(super) bytes: Zeroizing<Vec<u8>>,
-    echo: Zeroizing<Vec<u8>>,
+    /// What is to be shown; `None` when nothing is, as with a password.
+    echo: Option<Zeroizing<Vec<u8>>>,
     typed: usize,
 }
 
 impl Line {
-    pub(super) fn new() -> Line {
-        // With all its room at once: growing would leave copies that nobody wipes.
-        let room = || Zeroizing::new(Vec::with_capacity(MAX_LINE * 4));
-        Line { bytes: room(), echo: room(), typed: 0 }
+    pub(super) fn new(echoed: bool) -> Line {
+        // With all their room at once: growing would leave copies that nobody wipes.
+        let room = |bytes| Zeroizing::new(Vec::with_capacity(bytes));
+        Line { bytes: room(MAX_LINE), echo: echoed.then(|| room(MAX_ECHO)), typed: 0 }
     }
 
     /// Takes the next byte. CR has been made LF by the terminal.
@@ -67,9 +70,9 @@ impl Line {
                 self.bytes.push(byte);
                 // A control character would be obeyed; it is shown as terminal drivers do.
                 if byte.is_ascii_control() {
-                    self.echo.extend([b'^', byte ^ 0x40]);
+                    self.show(&[b'^', byte ^ 0x40]);
                 } else {
-                    self.echo.push(byte);
+                    self.show(&[byte]);
                 }
             }
             _ => return Typed::Over(Over::TooLong),
@@ -79,9 +82,16 @@ impl Line {
 
     /// What is to be shown for what was typed since this was asked last.
     pub(super) fn take_echo(&mut self) -> Zeroizing<Vec<u8>> {
-        let shown = self.echo.clone();
-        self.echo.zeroize();
+        let Some(echo) = &mut self.echo else { return Zeroizing::default() };
+        let shown = echo.clone();
+        echo.zeroize();
         shown
+    }
+
+    fn show(&mut self, text: &[u8]) {
+        if let Some(echo) = &mut self.echo {
+            echo.extend_from_slice(text);
+        }
     }
 
     fn erase_while(&mut self, unwanted: impl Fn(u8) -> bool) {
@@ -101,7 +111,7 @@ impl Line {
         let kept = self.bytes.len() - length;
         self.bytes.truncate(kept);
         for _ in 0..columns {
-            self.echo.extend(b"\x08 \x08");
+            self.show(b"\x08 \x08");
         }
     }
 }
@@ -111,7 +121,7 @@ mod tests {
     use super::*;
 
     fn typed(bytes: &[u8]) -> (Vec<u8>, Vec<u8>, Typed) {
-        let mut line = Line::new();
+        let mut line = Line::new(true);
         let mut last = Typed::More;
         for byte in bytes {
             last = line.type_byte(*byte);
@@ -151,6 +161,34 @@ mod tests {
     fn control_characters_are_shown_and_not_obeyed() {
         assert_eq!(typed(b"a\x1b[2J\x7f\n").1, b"a^[[2J\x08 \x08");
         assert_eq!(typed(b"\x01\x7f\n").1, b"^A\x08 \x08\x08 \x08");
+    }
+
+    #[test]
+    fn what_is_not_shown_is_not_kept_twice() {
+        let mut line = Line::new(false);
+        b"secret\x01\x7f".iter().for_each(|byte| assert_eq!(line.type_byte(*byte), Typed::More));
+        assert!(line.echo.is_none() && line.take_echo().is_empty());
+        assert_eq!(*line.bytes, b"secret");
+    }
+
+    #[test]
+    fn neither_line_nor_echo_outgrow_their_room() {
+        let lines = [b"\x01".repeat(MAX_LINE), b"\xe9".repeat(MAX_LINE), b"x".to_vec()];
+        let erased = lines.iter().flat_map(|line| [b"\x15", b"\x17"].map(|key| [line, &key[..]].concat()));
+        for typed in erased.chain([b"\x01\x7f".to_vec(), b"x".repeat(MAX_LINE)]) {
+            let mut line = Line::new(true);
+            let room = |line: &Line| {
+                let echo = line.echo.as_ref().unwrap();
+                [(line.bytes.as_ptr(), line.bytes.capacity()), (echo.as_ptr(), echo.capacity())]
+            };
+            let before = room(&line);
+            // Nothing is shown before all of it has been read, as in one burst.
+            while typed.iter().all(|byte| line.type_byte(*byte) == Typed::More) {}
+            assert!(line.echo.as_ref().is_some_and(|echo| !echo.is_empty()));
+            assert_eq!(room(&line), before, "{typed:?}");
+            line.take_echo();
+            assert_eq!(room(&line), before, "showing it changes nothing");
+        }
     }
 
     #[test]
