@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::check::{self, Report, Verdict};
 use crate::config::Config;
-use crate::sys::resolve;
+use crate::sys::{resolve, socket};
 
 mod daemon;
 mod firewall;
@@ -79,7 +79,7 @@ fn inspect(report: &mut Report, machine: &Machine, config: &Config, clients: &[I
     }
     network::services(report, machine);
     network::timeouts(report, machine, config);
-    network::own_ports(report);
+    network::own_ports(report, machine, socket::is_open_to_all(1023));
     firewall::inspect(report, machine, &ports);
     system::syslog(report, machine);
     system::records(report, machine, config);

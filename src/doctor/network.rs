@@ -7,7 +7,7 @@ use super::machine::Machine;
 use crate::check::Report;
 use crate::config::Config;
 use crate::sys::resolve::WhyNot;
-use crate::sys::socket::{self, KEEPALIVE_IDLE};
+use crate::sys::socket::KEEPALIVE_IDLE;
 
 const SERVICES: &str = "/etc/services";
 const RLOGIN_PORT: u16 = 513;
@@ -85,13 +85,25 @@ pub(super) fn client(
     }
 }
 
-/// Reports on whether a reserved port of this machine proves anything.
-pub(super) fn own_ports(report: &mut Report) {
+/// Reports on whether a reserved port of this machine proves anything. `open`: whether anybody here may open one.
+pub(super) fn own_ports(report: &mut Report, machine: &Machine, open: bool) {
     const WHAT: &str = "own ports";
-    if socket::is_open_to_all(1023) {
+    if open {
         let text = "anybody on this machine may open reserved ports: it is not trusted itself, and others that trust it \
                     let anybody here in as anybody else";
         report.warn(WHAT, text).mend("set net.ipv4.ip_unprivileged_port_start to 1024 (sysctl)");
+        for (family, name) in [("IPv4", "net.ipv4.ip_nonlocal_bind"), ("IPv6", "net.ipv6.ip_nonlocal_bind")] {
+            // Then any address can be bound, and none can be told from an own one.
+            if machine.number(&format!("/proc/sys/{}", name.replace('.', "/"))).is_some_and(|set| set != 0) {
+                let text = format!(
+                    "{name} is set: each {family} address passes for one of this machine's own, so that \
+                     nobody is trusted from a port that anybody may open here"
+                );
+                report
+                    .note(WHAT, text)
+                    .mend("set it to 0 (sysctl), or net.ipv4.ip_unprivileged_port_start to 1024");
+            }
+        }
     } else {
         report.ok(WHAT, "only root may open reserved ports on this machine");
     }
@@ -192,6 +204,30 @@ mod tests {
         let elsewhere = told("allow = [\"10.0.0.0/8\"]\n[trust]\nfiles_from = [\"10.0.0.0/8\"]\n", Ok("c"));
         assert_eq!(elsewhere[0], "FAIL client 192.0.2.7: may not connect");
         assert_eq!(elsewhere[3], "note client 192.0.2.7: hosts.equiv and .rhosts do not count from there");
+    }
+
+    #[test]
+    fn reserved_ports_that_prove_nothing() {
+        let told = |open: bool, files: &[(&str, &str)]| {
+            let (_folder, machine) = machine(files);
+            let mut report = Report::default();
+            own_ports(&mut report, &machine, open);
+            lines(&report)
+        };
+        let [any4, any6] = ["ipv4", "ipv6"].map(|family| format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
+        let set = [(any4.as_str(), "1\n"), (any6.as_str(), "1\n")];
+        let off = [(any4.as_str(), "0\n"), (any6.as_str(), "0\n")];
+        assert_eq!(told(false, &set), ["ok own ports only root may open reserved ports on this machine"]);
+        for files in [&[][..], &off] {
+            let told = told(true, files);
+            assert!(told[0].starts_with("WARN own ports anybody on this machine"), "{told:?}");
+            assert!(!told.iter().any(|line| line.contains("nonlocal")), "{told:?}");
+        }
+        let told = told(true, &set);
+        let notes: Vec<_> = told.iter().filter(|line| line.starts_with("note own ports ")).collect();
+        assert_eq!(notes.len(), 2, "{told:?}");
+        assert!(notes[0].contains("net.ipv4.ip_nonlocal_bind is set: each IPv4 address"), "{told:?}");
+        assert!(notes[1].contains("net.ipv6.ip_nonlocal_bind is set: each IPv6 address"), "{told:?}");
     }
 
     #[test]
