@@ -286,7 +286,6 @@ impl Login {
         let mut pam = Transaction::start(&service, Some(&account), prompts).map_err(refused)?;
         pam.set(Item::RemoteHost, &address).map_err(refused)?;
         pam.set(Item::Tty, &tty).map_err(refused)?;
-        pam.set(Item::UserPrompt, c"login: ").map_err(refused)?;
         Ok(pam)
     }
 

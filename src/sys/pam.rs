@@ -44,13 +44,13 @@ pub enum Item {
     RemoteHost,
     /// The user on the client's side.
     RemoteUser,
-    /// How the user's name is asked for.
-    UserPrompt,
 }
 
 /// What PAM's calls back are given.
 struct Callbacks<C> {
     conversation: C,
+    /// Of the transaction; null before there is one.
+    handle: *mut ffi::pam_handle_t,
     /// What the last failure, had it been one, was to cost.
     delay: Duration,
 }
@@ -70,7 +70,8 @@ impl<C: Conversation> Transaction<C> {
     /// # Errors
     /// When PAM cannot read its configuration.
     pub fn start(service: &CStr, user: Option<&CStr>, conversation: C) -> Result<Self, Failure> {
-        let callbacks = Box::into_raw(Box::new(Callbacks { conversation, delay: Duration::ZERO }));
+        let callbacks = Callbacks { conversation, handle: ptr::null_mut(), delay: Duration::ZERO };
+        let callbacks = Box::into_raw(Box::new(callbacks));
         let functions = ffi::pam_conv { conv: Some(converse::<C>), appdata_ptr: callbacks.cast() };
         let mut handle = ptr::null_mut();
         // SAFETY: all strings are C strings alive during the call; PAM copies
@@ -88,6 +89,8 @@ impl<C: Conversation> Transaction<C> {
             drop(unsafe { Box::from_raw(callbacks) });
             return Err(Failure(result));
         }
+        // SAFETY: alive until drop, and PAM is in no call that could use it.
+        unsafe { (*callbacks).handle = handle };
         let mut transaction =
             Transaction { handle, callbacks, last: result, credentials: false, session: false };
         // SAFETY: a live handle and a function of the type PAM calls through this item.
@@ -126,14 +129,8 @@ impl<C: Conversation> Transaction<C> {
     /// The account as PAM has it now: a module may have changed it.
     #[must_use]
     pub fn user(&self) -> Option<CString> {
-        let mut value: *const c_void = ptr::null();
-        // SAFETY: a live handle; PAM stores a pointer of its own into `value`.
-        let result = unsafe { ffi::pam_get_item(self.handle, Item::User.number(), &raw mut value) };
-        if result != ffi::PAM_SUCCESS || value.is_null() {
-            return None;
-        }
-        // SAFETY: PAM_USER is a C string that lives until the item changes.
-        Some(unsafe { CStr::from_ptr(value.cast::<c_char>()) }.to_owned())
+        // SAFETY: a live handle.
+        unsafe { user_of(self.handle) }
     }
 
     /// Proves who the user is. An empty password never does.
@@ -261,7 +258,6 @@ impl Item {
             Item::Tty => ffi::PAM_TTY,
             Item::RemoteHost => ffi::PAM_RHOST,
             Item::RemoteUser => ffi::PAM_RUSER,
-            Item::UserPrompt => ffi::PAM_USER_PROMPT,
         }
     }
 }
@@ -332,6 +328,12 @@ extern "C" fn converse<C: Conversation>(
             unsafe { CStr::from_ptr(message.msg) }.to_bytes()
         };
         let style = message.msg_style;
+        // SAFETY: as above; the handle is that of the call of PAM that we are inside of.
+        let user = unsafe { user_of((*data.cast::<Callbacks<C>>()).handle) };
+        if style == ffi::PAM_PROMPT_ECHO_ON && user.is_none_or(|user| user.is_empty()) {
+            // It asks for a name. What is typed for one may be a password, and modules log the name they have.
+            return ffi::PAM_CONV_ERR;
+        }
         // A panic must not run through PAM's frames.
         let step = catch_unwind(AssertUnwindSafe(|| one_message(conversation, style, text)));
         match step {
@@ -347,6 +349,21 @@ extern "C" fn converse<C: Conversation>(
         }
         None => ffi::PAM_BUF_ERR,
     }
+}
+
+/// The account as PAM has it now; `None` when a module has taken it away.
+///
+/// # Safety
+/// The handle is null or live.
+unsafe fn user_of(handle: *mut ffi::pam_handle_t) -> Option<CString> {
+    let mut value: *const c_void = ptr::null();
+    // SAFETY: Linux-PAM refuses a null handle, and stores a pointer of its own into `value`.
+    let result = unsafe { ffi::pam_get_item(handle, Item::User.number(), &raw mut value) };
+    if result != ffi::PAM_SUCCESS || value.is_null() {
+        return None;
+    }
+    // SAFETY: PAM_USER is a C string that lives until the item changes.
+    Some(unsafe { CStr::from_ptr(value.cast::<c_char>()) }.to_owned())
 }
 
 type Answer = Option<Zeroizing<Vec<u8>>>;

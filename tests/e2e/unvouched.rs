@@ -70,6 +70,35 @@ fn a_name_that_is_no_account_reaches_no_module_and_no_log() {
     });
 }
 
+/// A module would log the name that it was given for the one it has forgotten, which may be a password.
+#[test]
+fn a_module_that_asks_for_a_name_itself_gets_none() {
+    world(|world| {
+        if !build() {
+            return;
+        }
+        let _daemon = world.serve("");
+        // Without a name pam_get_user(3) asks; an empty one is one to it, and the module's own prompt is left.
+        for (forget, asked) in [("forget", "asked 19  19 "), ("forget empty", "asked 0  19 ")] {
+            service_with(&format!("auth requisite PROBE {forget}"));
+            let before = calls().len();
+            let mut peer = Peer::hello("nobody", "alice");
+            // It is an answer to the login's own question, and to no other.
+            peer.send("S3cret-typed\r");
+            peer.expect("Login incorrect\r\nlogin: ");
+            peer.expect("Login incorrect\r\nlogin: ");
+            assert!(!String::from_utf8_lossy(&peer.data).contains("Name: "));
+            let calls = calls();
+            let said = |index: usize| calls.get(before + index).map(String::as_str).unwrap_or_default();
+            assert!(said(0).starts_with("authenticate user=alice "), "{calls:#?}");
+            assert!(said(2).starts_with("authenticate user=:unknown "), "{calls:#?}");
+            assert_eq!([said(1), said(3)], [asked; 2], "{calls:#?}");
+        }
+        let all = written(world);
+        assert!(!all.contains("S3cret"), "{all}");
+    });
+}
+
 #[test]
 fn a_name_that_cannot_be_one_costs_what_a_wrong_password_costs() {
     world(|world| {

@@ -1,6 +1,7 @@
 /* A PAM module of the tests. It writes down how it is called, to the file of its
  * log= argument, and then does what its other arguments say. */
 #include <security/pam_appl.h>
+#include <security/pam_ext.h>
 #include <security/pam_modules.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,18 @@ static int step(pam_handle_t *pam, const char *name, int argc, const char **argv
     const char *from = argument(argc, argv, "from");
     if (from && strcmp(from, item(pam, PAM_USER)) == 0)
         pam_set_item(pam, PAM_USER, argument(argc, argv, "to"));
+    /* Forgets who it is, and asks for a name: as pam_get_user(3) does, or with a prompt of its own. */
+    if (argument(argc, argv, "forget")) {
+        const char *name = "";
+        char *own = NULL;
+        pam_set_item(pam, PAM_USER, argument(argc, argv, "empty"));
+        int first = pam_get_user(pam, &name, NULL);
+        int second = pam_prompt(pam, PAM_PROMPT_ECHO_ON, &own, "Name: ");
+        snprintf(text, sizeof text, "asked %d %s %d %s", first, name ? name : "", second, own ? own : "");
+        note(argc, argv, text);
+        free(own);
+        return PAM_AUTH_ERR;
+    }
     if ((value = argument(argc, argv, "refuse")) && strcmp(value, item(pam, PAM_USER)) == 0)
         return PAM_PERM_DENIED;
     if ((value = argument(argc, argv, "fail")))
