@@ -10,7 +10,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
 use crate::config::{self, Config, Limits};
@@ -94,7 +93,7 @@ fn only_root(path: &Path, why: &Unsafe) -> String {
 
 fn check_banner(report: &mut Report, banner: &Path) {
     let (shown, what) = (banner.display(), "banner");
-    match ownership::open_anywhere(banner, OFlag::empty()) {
+    match ownership::open(banner) {
         Ok(_) => report.ok(what, shown.to_string()),
         Err(ownership::Error::Io(e)) => {
             let finding = report.note(what, format!("{shown}: {e}"));
@@ -416,6 +415,13 @@ mod tests {
         assert_eq!(check(), (format!("WARN  banner         {shown}: {writable}\n"), true));
         fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(check(), (format!("ok    banner         {shown}\n"), true));
+        // Where others can write, they can put any other file there, or a link to one.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o757)).unwrap();
+        let open = format!(
+            "not shown: the folder {} is writable by group or others (mode 0757)",
+            folder.path().display()
+        );
+        assert_eq!(check(), (format!("WARN  banner         {shown}: {open}\n"), true));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::ffi::CString;
 use std::io::Read;
 use std::rc::Rc;
 
-use nix::fcntl::OFlag;
 use nix::unistd::User;
 use zeroize::Zeroizing;
 
@@ -66,8 +65,9 @@ impl Login {
     fn show_banner(&self) {
         let Some(path) = &self.config.login.banner else { return };
         let mut text = Vec::new();
-        // A FIFO would hold up every login, and what others than root can write is not the administrator's word.
-        let Ok(file) = ownership::open_anywhere(path, OFlag::empty()) else { return };
+        // A FIFO would hold up every login, and what others than root can put there is not the administrator's word:
+        // it may be a link to a file that only root can read.
+        let Ok(file) = ownership::open(path) else { return };
         if file.take(MAX_BANNER).read_to_end(&mut text).is_ok() {
             self.console.show(&text);
         }

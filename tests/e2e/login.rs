@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::accounts::{ALICE, BOB, PROMPT, ROOT};
 use crate::audit::field;
-use crate::daemon;
+use crate::daemon::{self, PROGRAM};
 use crate::pam::change_shadow;
 use crate::peer::{Peer, handshake};
 use crate::terminal::PATIENCE;
@@ -408,7 +408,7 @@ fn the_banner_is_shown_before_the_login() {
 }
 
 #[test]
-fn a_banner_that_is_no_file_or_that_others_can_write_is_not_shown() {
+fn a_banner_that_is_no_file_or_that_others_can_change_is_not_shown() {
     world(|world| {
         let _daemon = world.serve("[login]\nbanner = \"/etc/issue.net\"\n");
         let shows = |banner: &[u8]| {
@@ -420,15 +420,41 @@ fn a_banner_that_is_no_file_or_that_others_can_write_is_not_shown() {
         nix::unistd::mkfifo("/etc/issue.net", nix::sys::stat::Mode::S_IRUSR).unwrap();
         shows(b"");
         fs::remove_file("/etc/issue.net").unwrap();
-        // A link may lead anywhere: what counts is the file.
-        fs::write("/home/alice/banner", "Be kind.\n").unwrap();
-        std::os::unix::fs::symlink("/home/alice/banner", "/etc/issue.net").unwrap();
+        fs::write("/etc/banner", "Be kind.\n").unwrap();
+        symlink("/etc/banner", "/etc/issue.net").unwrap();
         shows(b"Be kind.\r\n");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o646);
-        fs::set_permissions("/home/alice/banner", mode).unwrap();
+        fs::set_permissions("/etc/banner", Permissions::from_mode(0o646)).unwrap();
         shows(b"");
-        world.write_for(ALICE, "/home/alice/banner", "Give me your password.\n");
+        world.write_for(ALICE, "/etc/banner", "Give me your password.\n");
         shows(b"");
+        // Root's file, but she can put another one there.
+        fs::remove_file("/etc/issue.net").unwrap();
+        fs::write("/home/alice/banner", "Be kind.\n").unwrap();
+        symlink("/home/alice/banner", "/etc/issue.net").unwrap();
+        shows(b"");
+    });
+}
+
+/// What the folder's owner would have shown to strangers.
+#[test]
+fn a_banner_that_a_user_has_made_a_link_to_a_secret_is_not_shown_and_check_says_why() {
+    world(|world| {
+        symlink("/etc/shadow", "/home/alice/banner").unwrap();
+        fs::create_dir("/etc/banners").unwrap();
+        symlink("/home/alice", "/etc/banners/alice").unwrap();
+        let daemon = world.serve("");
+        for (read, banner) in [(2, "/home/alice/banner"), (3, "/etc/banners/alice/banner")] {
+            fs::write("/etc/rlogind.toml", format!("[login]\nbanner = \"{banner}\"\n")).unwrap();
+            daemon.signal(Signal::SIGHUP);
+            world.audit.wait_count("config-read", read);
+            let mut peer = Peer::hello("nobody", "alice");
+            peer.expect("Password: ");
+            assert_eq!(peer.data, b"\0Password: ", "{banner}");
+            let output = Command::new(PROGRAM).arg("check").output().unwrap();
+            let told = String::from_utf8(output.stdout).unwrap();
+            let why = "not shown: the folder /home/alice is owned by user 1001, not by root";
+            assert!(told.contains(&format!("WARN  banner         {banner}: {why}\n")), "{told}");
+        }
     });
 }
 
