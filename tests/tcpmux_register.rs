@@ -68,7 +68,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
+        let root = safe_folder::new();
         let at = |name: &str| root.path().join(name);
         let superserver = |syntax, name: &str, config: &str| Superserver {
             syntax,
@@ -361,6 +361,54 @@ fn links_are_followed_only_when_root_owns_them() {
     assert_eq!(fs::read_to_string(&real).unwrap(), INETD_CONF);
 }
 
+/// Whoever can write one of them can put another file, or a link, in the place of what was read.
+#[test]
+fn a_folder_that_others_can_write_is_refused() {
+    let inetd = World::with_inetd(INETD_CONF);
+    let xinetd = World::with_xinetd(&[("echo", XINETD_ECHO)]);
+    let refused = |world: &World, file: &Path, folder: &Path| {
+        let before = world.files();
+        fs::set_permissions(folder, Permissions::from_mode(0o1777)).unwrap();
+        let expected = format!(
+            "{}: refused: the folder {} is writable by group or others (mode 1777): let only root own and write \
+             that folder, or keep the file in another one",
+            file.display(),
+            fs::canonicalize(folder).unwrap().display()
+        );
+        for result in [world.register(QUIETLY), world.register(DRY_RUN), world.unregister(QUIETLY)] {
+            assert_eq!(result.unwrap_err(), expected);
+        }
+        assert_eq!(world.files(), before);
+        fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    };
+    refused(&inetd, &inetd.inetd_conf(), inetd.root.path());
+    // The file is not there yet: it would be made in that folder, or in one below it.
+    refused(&xinetd, &xinetd.xinetd_file(), &xinetd.places.xinetd.config);
+    refused(&xinetd, &xinetd.xinetd_file(), xinetd.root.path());
+    // Where a link of root's leads, and where it stands.
+    let (real, link) = (inetd.root.path().join("real"), inetd.root.path().join("links"));
+    fs::create_dir(&real).unwrap();
+    fs::create_dir(&link).unwrap();
+    fs::rename(inetd.inetd_conf(), real.join("inetd.conf")).unwrap();
+    symlink("../real/inetd.conf", link.join("inetd.conf")).unwrap();
+    symlink("links/inetd.conf", inetd.inetd_conf()).unwrap();
+    refused(&inetd, &inetd.inetd_conf(), &real);
+    refused(&inetd, &inetd.inetd_conf(), &link);
+    if is_root() {
+        inetd.register(QUIETLY).unwrap();
+        let registered = fs::read_to_string(real.join("inetd.conf")).unwrap();
+        assert_eq!(registered, format!("{INETD_CONF}{ENTRY}"));
+        xinetd.register(QUIETLY).unwrap();
+        // A folder's link counts like the file's own.
+        fs::rename(&xinetd.places.xinetd.config, xinetd.root.path().join("real.d")).unwrap();
+        symlink("real.d", &xinetd.places.xinetd.config).unwrap();
+        xinetd.unregister(QUIETLY).unwrap();
+        lchown(&xinetd.places.xinetd.config, Some(1), Some(1)).unwrap();
+        let error = xinetd.register(QUIETLY).unwrap_err();
+        assert!(error.contains("xinetd.d: a symbolic link that is not root's"), "{error}");
+    }
+}
+
 #[test]
 fn a_dry_run_prints_the_difference_and_changes_nothing() {
     let world = World::with_inetd(INETD_CONF);
@@ -570,8 +618,8 @@ fn a_full_disk_costs_nothing() {
     if !is_root() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let script = "mount -t tmpfs -o size=12k tmpfs \"$1\" && cd \"$1\" && \
+    let directory = safe_folder::new();
+    let script = "mount -t tmpfs -o size=12k,mode=755 tmpfs \"$1\" && cd \"$1\" && \
                   head -c 8192 /dev/zero | tr '\\0' '#' > inetd.conf && cp inetd.conf \"$2\" && \
                   \"$0\" tcpmux register --no-reload --inetd-conf \"$1\"/inetd.conf; \
                   echo \"status $?\"; cmp inetd.conf \"$2\" && ls -A";

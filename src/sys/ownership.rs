@@ -97,10 +97,13 @@ impl From<Errno> for Error {
 /// # Errors
 /// When it cannot be found, is not a regular file, or others than root can change it.
 pub fn find(path: &Path) -> Result<OwnedFd, Error> {
-    let found = walk(path)?;
-    match problem(&found.stat, || has_list_by_name(&found.folder, &found.name)) {
+    let way = walk(path)?;
+    let (file, stat) = way.file.ok_or(Errno::ENOENT)?;
+    // Only now: what is not there is no danger.
+    way.found_unsafe.map_or(Ok(()), |why| Err(Error::Unsafe(why)))?;
+    match problem(&stat, || has_list_by_name(&way.place.folder, &way.place.name)) {
         Some(problem) => Err(Error::Unsafe(Unsafe { folder: None, problem })),
-        None => Ok(found.file),
+        None => Ok(file),
     }
 }
 
@@ -110,25 +113,71 @@ pub fn find(path: &Path) -> Result<OwnedFd, Error> {
 /// # Errors
 /// As [`find`].
 pub fn open(path: &Path) -> Result<File, Error> {
-    let found = walk(path)?;
-    let file = File::from(openat(&found.folder, &*found.name, READ | OFlag::O_NOFOLLOW, Mode::empty())?);
-    check(&file)?;
-    Ok(file)
+    let way = walk(path)?;
+    way.file.as_ref().ok_or(Errno::ENOENT)?;
+    way.found_unsafe.map_or(Ok(()), |why| Err(Error::Unsafe(why)))?;
+    way.place.open()
 }
 
-/// Opens a regular file for reading that only root can write, in whatever folder. `flags` are further ones of open(2).
-///
-/// # Errors
-/// When it cannot be opened, is not a regular file, or others than root can write it.
-pub fn open_anywhere(path: &Path, flags: OFlag) -> Result<File, Error> {
-    let file = match openat(AT_FDCWD, path, READ | flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        // What open(2) says of a socket.
-        Err(Errno::ENXIO) => return Err(Error::NotRegular),
-        Err(errno) => return Err(errno.into()),
-    };
-    check(&file)?;
-    Ok(file)
+/// Where a file is, or would be: a name in a folder that was reached through folders that only root can write.
+#[derive(Debug)]
+pub struct Place {
+    folder: OwnedFd,
+    name: OsString,
+    /// The path of the folder, without links.
+    shown: PathBuf,
+    foreign_link: Option<PathBuf>,
+}
+
+impl Place {
+    /// Goes to a file that need not be there. A caller who is not root may own the folders as well.
+    ///
+    /// # Errors
+    /// When a folder is missing, others than root can write one, or something else than a regular file is there.
+    pub fn of(path: &Path) -> Result<Place, Error> {
+        let way = walk(path)?;
+        way.found_unsafe.map_or(Ok(way.place), |why| Err(Error::Unsafe(why)))
+    }
+
+    /// The folder, to make and rename files in. It cannot be read by this descriptor (`O_PATH`).
+    #[must_use]
+    pub fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+
+    /// The file's name in the folder.
+    #[must_use]
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// The file's path behind all links.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.shown.join(&self.name)
+    }
+
+    /// The first symbolic link on the way that is not root's. Nobody else can put another one in its place, but root may
+    /// have moved it to where it is, and never looked at where it leads.
+    #[must_use]
+    pub fn foreign_link(&self) -> Option<&Path> {
+        self.foreign_link.as_deref()
+    }
+
+    /// Opens the file for reading, if only root can change it.
+    ///
+    /// # Errors
+    /// As [`find`].
+    pub fn open(&self) -> Result<File, Error> {
+        let file = match openat(&self.folder, &*self.name, READ | OFlag::O_NOFOLLOW, Mode::empty()) {
+            Ok(file) => File::from(file),
+            // What open(2) says of a socket.
+            Err(Errno::ENXIO) => return Err(Error::NotRegular),
+            Err(errno) => return Err(errno.into()),
+        };
+        check(&file)?;
+        Ok(file)
+    }
 }
 
 /// Checks an open file: its kind, its owner and its mode.
@@ -143,49 +192,58 @@ fn check(file: &File) -> Result<(), Error> {
     }
 }
 
-/// A regular file that was found, and that nobody has opened yet.
-struct Found {
-    /// The folder that it is in, and its name there.
-    folder: OwnedFd,
-    name: OsString,
-    file: OwnedFd,
-    stat: FileStat,
+/// The way to a file, and what was found there.
+struct Way {
+    place: Place,
+    /// A regular file, which nobody has opened yet, if something is there at all.
+    file: Option<(OwnedFd, FileStat)>,
+    /// The first folder on the way that others than root can write.
+    found_unsafe: Option<Unsafe>,
 }
 
-/// Goes to a file, through folders that only root can write.
-fn walk(path: &Path) -> Result<Found, Error> {
+/// Goes to a file, and looks at each folder on the way.
+fn walk(path: &Path) -> Result<Way, Error> {
     let path = std::path::absolute(path)?;
     let root = || openat(AT_FDCWD, "/", LOOK, Mode::empty());
     let (mut folder, mut shown) = (root()?, PathBuf::from("/"));
     let mut found_unsafe = check_folder(&folder, OsStr::new("."), &folder, &shown)?;
     // The last one is next.
     let mut left = names(&path);
-    let mut links = 0;
+    let (mut links, mut foreign_link) = (0, None);
     while let Some(name) = left.pop() {
-        let next = openat(&folder, &*name, LOOK, Mode::empty())?;
-        let stat = fstat(&next)?;
-        if kind(&stat) == SFlag::S_IFLNK {
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(Errno::ELOOP.into());
+        let found = match openat(&folder, &*name, LOOK, Mode::empty()) {
+            Err(Errno::ENOENT) if left.is_empty() => None,
+            found => Some(found?),
+        };
+        let found = found.map(|found| fstat(&found).map(|stat| (found, stat))).transpose()?;
+        match found {
+            Some((link, stat)) if kind(&stat) == SFlag::S_IFLNK => {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(Errno::ELOOP.into());
+                }
+                if stat.st_uid != 0 {
+                    foreign_link.get_or_insert_with(|| shown.join(&name));
+                }
+                let target = PathBuf::from(readlinkat(&link, "")?);
+                if target.is_absolute() {
+                    (folder, shown) = (root()?, PathBuf::from("/"));
+                }
+                left.extend(names(&target));
             }
-            let target = PathBuf::from(readlinkat(&next, "")?);
-            if target.is_absolute() {
-                (folder, shown) = (root()?, PathBuf::from("/"));
+            Some((next, stat)) if !left.is_empty() || kind(&stat) != SFlag::S_IFREG => {
+                if name == ".." {
+                    shown.pop();
+                } else {
+                    shown.push(&name);
+                }
+                found_unsafe = found_unsafe.or(check_folder(&folder, &name, &next, &shown)?);
+                folder = next;
             }
-            left.extend(names(&target));
-        } else if left.is_empty() && kind(&stat) == SFlag::S_IFREG {
-            // Only now: what is not there is no danger.
-            return found_unsafe
-                .map_or(Ok(Found { folder, name, file: next, stat }), |why| Err(Error::Unsafe(why)));
-        } else {
-            if name == ".." {
-                shown.pop();
-            } else {
-                shown.push(&name);
+            file => {
+                let place = Place { folder, name, shown, foreign_link };
+                return Ok(Way { place, file, found_unsafe });
             }
-            found_unsafe = found_unsafe.or(check_folder(&folder, &name, &next, &shown)?);
-            folder = next;
         }
     }
     Err(Error::NotRegular)
@@ -244,7 +302,7 @@ fn has_list(file: BorrowedFd) -> bool {
 pub(crate) mod tests {
     use std::env;
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 
     use nix::unistd::mkfifo;
     use tempfile::TempDir;
@@ -378,24 +436,59 @@ pub(crate) mod tests {
         let (fifo, socket) = (folder.path().join("fifo"), folder.path().join("socket"));
         for path in [&fifo, &socket, folder.path(), Path::new("/"), Path::new("/dev/null")] {
             assert_eq!(said(path), "not a regular file", "{}", path.display());
-            let opened = open_anywhere(path, OFlag::empty()).map_err(|error| error.to_string());
-            assert_eq!(opened.unwrap_err(), "not a regular file", "{}", path.display());
         }
         assert!(said(&folder.path().join("fifo/below")).starts_with("Not a directory"));
     }
 
     #[test]
-    fn folders_may_be_anybodys_where_only_the_file_counts() {
+    fn a_place_is_there_before_its_file_is() {
         let folder = folder();
-        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
-        write(&file, 0o600);
-        symlink("file", &link).unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        assert!(open_anywhere(&file, OFlag::empty()).is_ok() && open_anywhere(&link, OFlag::empty()).is_ok());
-        assert!(open_anywhere(&link, OFlag::O_NOFOLLOW).is_err());
-        write(&file, 0o606);
-        let error = open_anywhere(&link, OFlag::empty()).unwrap_err();
-        assert_eq!(error.to_string(), "writable by group or others (mode 0606)");
+        let real = folder.path().canonicalize().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("below")).unwrap();
+        symlink("below/new", at("link")).unwrap();
+        for way in ["below/new", "below/../below/./new", "link"] {
+            let place = Place::of(&at(way)).unwrap();
+            assert_eq!((place.path(), place.name()), (real.join("below/new"), OsStr::new("new")), "{way}");
+            assert!(
+                matches!(place.open(), Err(Error::Io(error)) if error.kind() == io::ErrorKind::NotFound),
+                "{way}"
+            );
+        }
+        write(&at("below/new"), 0o600);
+        let place = Place::of(&at("link")).unwrap();
+        assert!(place.open().is_ok());
+        // What stands there by then is what is opened, and never what a link names.
+        fs::rename(at("below/new"), at("below/other")).unwrap();
+        symlink("other", at("below/new")).unwrap();
+        assert!(place.open().is_err());
+        fs::remove_file(at("below/new")).unwrap();
+        assert!(matches!(Place::of(&at("no/new")), Err(Error::Io(_))));
+        assert!(matches!(Place::of(&at("below")), Err(Error::NotRegular)));
+        // Here a file is to be made: what is not there is a danger.
+        fs::set_permissions(at("below"), Permissions::from_mode(0o1777)).unwrap();
+        for way in ["below/new", "link", "below/../other"] {
+            let error = Place::of(&at(way)).unwrap_err().to_string();
+            assert!(error.ends_with("/below is writable by group or others (mode 1777)"), "{way}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_link_of_somebody_else_is_told() {
+        let folder = folder();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("real")).unwrap();
+        symlink("real", at("first")).unwrap();
+        symlink("first", at("second")).unwrap();
+        let foreign = |way: &str| Place::of(&at(way)).unwrap().foreign_link().map(Path::to_owned);
+        assert_eq!(foreign("real/file"), None);
+        if geteuid().is_root() {
+            assert_eq!(foreign("second/file"), None);
+            lchown(at("first"), Some(1001), None).unwrap();
+        }
+        // The first one that is met.
+        let expected = if geteuid().is_root() { "first" } else { "second" };
+        assert_eq!(foreign("second/file"), Some(folder.path().canonicalize().unwrap().join(expected)));
     }
 
     #[test]

@@ -148,10 +148,11 @@ fn choose(named: Named<'_>, places: &Places, known: fn(&Superserver) -> bool) ->
 }
 
 fn open(superserver: &Superserver) -> io::Result<Snapshot> {
-    if superserver.syntax == Syntax::Xinetd && !file::follow(&superserver.config)?.is_dir() {
+    let snapshot = Snapshot::read(&superserver.file())?;
+    if superserver.syntax == Syntax::Xinetd && !snapshot.has_folder() {
         return Err(file::error(&superserver.config, "there is no such directory"));
     }
-    Snapshot::read(&superserver.file())
+    Ok(snapshot)
 }
 
 /// Our entry as this superserver wants it, unless another one has one of the names.
