@@ -9,6 +9,7 @@
 //! An event is written when its member and its group have lines left. If not, the one that has
 //! none counts it, and writes the number at the end of the period. So a source that goes on is
 //! counted by itself and takes no lines from the others of its network, and a network none from others.
+//! When a few sources have used up their network's lines, each other one of it still has one.
 //!
 //! Pure: time is a parameter. What it holds is bounded, whatever happens.
 
@@ -28,6 +29,8 @@ const MOST_GROUPS: usize = 1024;
 const MOST_OF_GROUP: usize = 256;
 /// The most members of all groups of one kind that are.
 const MOST_MEMBERS: usize = 4096;
+/// From so many on, those whose group has no lines left get no place: the others need theirs.
+const MOST_WITH_LATE: usize = MOST_MEMBERS / 2;
 
 /// How many events are written one by one in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,14 +41,20 @@ struct Limits {
     group: u32,
     /// Of a group of which some were counted in the period before: a flood that goes on gets few lines.
     lasting: u32,
+    /// Members that come when their group has no lines left, and have one each all the same.
+    late: u32,
 }
 
+/// All addresses of an IPv4 network.
+const LATE: u32 = 256;
+/// An IPv6 network has more sources than anybody reads lines of.
+const LATE_OF_IPV6: u32 = 64;
 /// Those of events that have no source.
-const NO_SOURCE: Limits = Limits { member: 0, group: 10, lasting: 0 };
-const STRANGERS: Limits = Limits { member: 10, group: 60, lasting: 10 };
+const NO_SOURCE: Limits = Limits { member: 0, group: 10, lasting: 0, late: 0 };
+const STRANGERS: Limits = Limits { member: 10, group: 60, lasting: 10, late: LATE };
 /// Each refusal may be somebody's search for a hole, and each connection a login, so these are more.
-const CONNECTIONS: Limits = Limits { member: 600, group: 1200, lasting: 10 };
-const COMMANDS: Limits = Limits { member: 60, group: 60, lasting: 10 };
+const CONNECTIONS: Limits = Limits { member: 600, group: 1200, lasting: 10, late: LATE };
+const COMMANDS: Limits = Limits { member: 60, group: 60, lasting: 10, late: 0 };
 /// Commands that every session notices a little.
 const RELOADS: Limits = Limits { member: 10, ..COMMANDS };
 
@@ -155,11 +164,18 @@ impl Kind {
         let group = self.groups.entry(group).or_insert_with(|| GroupCount::new(limits));
         let Some(member) = member else { return group.count.lets_through(event) };
         let room = self.members < MOST_MEMBERS && group.members.len() < MOST_OF_GROUP;
+        let late_room = self.members < MOST_WITH_LATE && group.late > 0;
         let count = match group.members.entry(member) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) if room && group.count.left > 0 => {
                 self.members += 1;
                 entry.insert(Count::new(limits.member))
+            }
+            Entry::Vacant(entry) if room && late_room => {
+                self.members += 1;
+                group.late -= 1;
+                // The others of it in this period are its group's.
+                return entry.insert(Count::new(limits.member)).lets_through(event);
             }
             Entry::Vacant(_) => return group.count.lets_through(event),
         };
@@ -184,12 +200,15 @@ struct GroupCount {
     limits: Limits,
     /// What was not counted by a member.
     count: Count,
+    /// How many members may still come late.
+    late: u32,
     members: HashMap<Member, Count>,
 }
 
 impl GroupCount {
     fn new(limits: Limits) -> GroupCount {
-        GroupCount { limits, count: Count::new(limits.group), members: HashMap::new() }
+        let (count, late) = (Count::new(limits.group), limits.late);
+        GroupCount { limits, count, late, members: HashMap::new() }
     }
 
     fn end_period(&mut self, counted: &mut Vec<Event>) -> bool {
@@ -201,6 +220,7 @@ impl GroupCount {
         let left = if flooded { self.limits.lasting } else { self.limits.group };
         // Each of these members will write a line.
         self.count.left = left.saturating_sub(u32::try_from(self.members.len()).unwrap_or(u32::MAX));
+        self.late = self.limits.late;
         flooded || !self.members.is_empty()
     }
 }
@@ -273,8 +293,9 @@ fn class(event: &Event) -> Option<Class> {
 
 fn from(peer: SocketAddr, kind: &'static str, reason: &str, limits: Limits) -> Class {
     let source = Source::of(peer.ip());
+    let late = if peer.ip().to_canonical().is_ipv4() { limits.late } else { limits.late.min(LATE_OF_IPV6) };
     let group = Group { reason: stable(reason), origin: Origin::Network(source.network()) };
-    Class { kind, group, member: Some(Member::Source(source)), limits }
+    Class { kind, group, member: Some(Member::Source(source)), limits: Limits { late, ..limits } }
 }
 
 /// What one user asks for must not push out what others do, and nobody takes room from root.
@@ -452,7 +473,8 @@ mod tests {
                 lines += u32::from(thinning.lets_through(&failed(ipv6(1, n)), now));
                 lines += u32::from(thinning.lets_through(&failed([192, 0, 2, n.to_be_bytes()[1]]), now));
             }
-            assert!(lines <= if minute == 0 { 120 } else { 20 }, "{lines} lines");
+            let late = LATE + LATE_OF_IPV6;
+            assert!(lines <= late + if minute == 0 { 120 } else { 20 }, "{lines} lines");
             (whole, sent) = (whole + lines, sent + 60_000);
             for other in [IpAddr::from([192, 0, 3, 1]), ipv6(2, 1).into()] {
                 assert_eq!(written(&mut thinning, &failed(other), 10, now), 10);
@@ -479,7 +501,49 @@ mod tests {
             now += PERIOD;
             lines += u32::try_from(thinning.due(now).len()).unwrap();
         }
-        assert!(lines <= STRANGERS.group + 1, "{lines} lines a minute");
+        assert!(lines <= 100 + 1, "{lines} lines a minute: one of each, and the number of their network");
+    }
+
+    #[test]
+    fn a_flood_of_few_sources_leaves_each_other_one_of_its_network_a_line() {
+        let (mut thinning, mut now) = (Thinning::default(), Instant::now());
+        for _ in 0..3 {
+            for last in 0..20 {
+                written(&mut thinning, &failed([192, 0, 2, last]), 100, now);
+            }
+            for last in 20..=255 {
+                let lines = written(&mut thinning, &failed([192, 0, 2, last]), 3, now);
+                assert!(lines >= 1, "source {last}");
+            }
+            now += PERIOD;
+            thinning.due(now);
+        }
+        let lines = (0..1000).map(|n| written(&mut thinning, &failed(ipv6(1, n)), 10, now)).sum::<u32>();
+        assert_eq!(lines, STRANGERS.group + LATE_OF_IPV6, "who has a /48 writes no line for each /64");
+    }
+
+    #[test]
+    fn late_ones_take_no_place_that_other_networks_need() {
+        let (mut thinning, now) = (Thinning::default(), Instant::now());
+        let mut lines = 0;
+        for network in 0..250 {
+            for last in 0..=255 {
+                lines += written(&mut thinning, &failed([10, 0, network, last]), 1, now);
+            }
+        }
+        assert!(members(&thinning) <= MOST_MEMBERS, "{}", members(&thinning));
+        let late = u32::try_from(MOST_WITH_LATE).unwrap();
+        assert!(lines <= 250 * STRANGERS.group + late, "{lines} lines");
+        let (mut thinning, now) = (Thinning::default(), Instant::now());
+        for network in 0..20 {
+            for last in 0..=255 {
+                written(&mut thinning, &failed([10, 0, network, last]), 1, now);
+            }
+        }
+        written(&mut thinning, &failed([192, 0, 2, 1]), 100, now);
+        assert!(thinning.lets_through(&failed([192, 0, 2, 2]), now));
+        let counted = counts(&thinning.due(now + PERIOD));
+        assert!(counted.contains(&90), "counted by itself: {counted:?}");
     }
 
     #[test]
