@@ -148,7 +148,7 @@ impl Via {
 /// What the session process reports of one login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LoginEvent {
-    /// A trust rule let the user in.
+    /// A trust rule let the user in, whose account may log in.
     TrustGranted {
         /// The account.
         user: String,

@@ -87,15 +87,11 @@ impl Login {
                 let named = !wildcard || names.client_user.as_bytes() == user.name.as_bytes();
                 let remote_user = if named { names.client_user.as_bytes() } else { b"(anyone)" };
                 let remote_user = String::from_utf8_lossy(remote_user).into_owned();
-                self.report(LoginEvent::TrustGranted {
-                    user: user.name.clone(),
-                    remote_user: remote_user.clone(),
-                    host,
-                    file: place.file,
-                    line: place.line,
-                    wildcard,
-                });
-                self.let_in_trusted(user, remote_user, granted).map(Some)
+                let trusted = self.let_in_trusted(user, remote_user.clone(), granted)?;
+                // Only now: somebody whose account is refused was not let in, and may try without end.
+                let (user, file, line) = (trusted.user.name.clone(), place.file, place.line);
+                self.report(LoginEvent::TrustGranted { user, remote_user, host, file, line, wildcard });
+                Ok(Some(trusted))
             }
             (Verdict::Refused(by), _) => {
                 let reason = match by {

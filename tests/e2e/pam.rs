@@ -86,6 +86,13 @@ fn an_expired_account_is_not_trusted_either() {
         peer.wait_end(PATIENCE);
         let line = world.audit.wait("account-refused");
         assert!(field(&line, "reason").unwrap().contains("expired"), "{line}");
+        assert_eq!((field(&line, "user"), field(&line, "address")), (Some("alice"), Some("127.0.0.1")));
+        // However often: each try would be a line, as who was let in is never thinned.
+        for _ in 0..15 {
+            Peer::hello("alice", "alice").wait_end(PATIENCE);
+        }
+        world.audit.wait_count("account-refused", 10);
+        assert_eq!(world.audit.of("trust-granted"), Vec::<String>::new());
     });
 }
 
