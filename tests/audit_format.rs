@@ -90,6 +90,11 @@ fn daemon_table() -> Vec<(Event, Severity, &'static str)> {
             r#"the relay account is missing event="warning""#,
         ),
         (
+            Event::ModuleLines { peer: peer(), count: 36 },
+            Notice,
+            r#"lines of PAM modules left out: 36, the last of a login from 192.0.2.7 event="module-lines" address="192.0.2.7" port="1023" count="36""#,
+        ),
+        (
             Event::Connection { peer: peer(), via: Via::Rlogin, count: 1 },
             Info,
             r#"rlogin connection from 192.0.2.7 port 1023 event="connection" address="192.0.2.7" port="1023" via="rlogin""#,

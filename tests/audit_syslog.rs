@@ -223,19 +223,19 @@ fn lines_of_modules_have_another_name_and_push_out_none_of_ours() {
     let syslogd = dir.syslogd();
     let mut log = dir.log();
     let now = Instant::now();
-    log.write_module_line(7, 3, "a\nb \"c\"", now);
+    log.write_module_line(7, None, 3, "a\nb \"c\"", now);
     let message = receive(&syslogd);
     // authpriv is 10, whatever is configured for ours.
     assert!(message.starts_with("<83>"), "{message}");
     assert!(message.ends_with(r" rlogind-session[7]: a\x0ab \x22c\x22"), "{message}");
     // No severity makes another facility of it, and no length a line that syslogd cannot take.
-    log.write_module_line(7, 255, &"\n".repeat(1000), now);
+    log.write_module_line(7, None, 255, &"\n".repeat(1000), now);
     let message = receive(&syslogd);
     assert!(message.starts_with("<87>") && message.len() < 1100, "{message}");
 
     // A syslogd that stops reading, and modules that do not stop logging.
     for n in 0..5000 {
-        log.write_module_line(7, 6, &format!("module {n}"), now);
+        log.write_module_line(7, None, 6, &format!("module {n}"), now);
     }
     for n in 0..400 {
         log.write(&event(n), now);
@@ -249,6 +249,29 @@ fn lines_of_modules_have_another_name_and_push_out_none_of_ours() {
     assert!((500..700).contains(&of_modules), "{of_modules}");
     let lost = format!("lines of PAM modules lost because syslog did not take them: {}", 5000 - of_modules);
     assert!(ours.last().is_some_and(|last| last.starts_with(&lost)), "{lost}: {:?}", ours.last());
+}
+
+#[test]
+fn lines_of_modules_before_a_login_are_counted_across_processes() {
+    let dir = Dir::new();
+    let syslogd = dir.syslogd();
+    let mut log = dir.log();
+    let (now, peer) = (Instant::now(), "192.0.2.7:1023".parse().unwrap());
+    let of_modules = |got: &[String]| got.iter().filter(|line| line.contains(" rlogind-session[")).count();
+    for process in 0..300 {
+        log.write_module_line(process, Some(peer), 6, "no such user", now);
+    }
+    // Who is logged in is no stranger, and who comes from elsewhere is another one.
+    log.write_module_line(400, None, 6, "of a session", now);
+    log.write_module_line(401, Some("192.0.2.8:1023".parse().unwrap()), 6, "of another one", now);
+    let got = drain(&mut log, &syslogd);
+    assert_eq!(of_modules(&got), 102, "{got:#?}");
+    for text in ["rlogind-session[400]: of a session", "rlogind-session[401]: of another one"] {
+        assert!(got.iter().any(|line| line.ends_with(text)), "{text}: {got:#?}");
+    }
+    let number = got.iter().find(|line| line.contains(" event=\"module-lines\"")).unwrap();
+    assert!(number.ends_with(" address=\"192.0.2.7\" port=\"1023\" count=\"200\""), "{number}");
+    assert_eq!(got.len(), 103, "{got:#?}");
 }
 
 #[test]

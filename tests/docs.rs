@@ -431,6 +431,7 @@ fn events() -> Vec<Event> {
         Event::Connection { peer, via: Via::Rlogin, count: 2 },
         Event::Refused { peer, reason, count: 2 },
         Event::Shortage { text: text(), count: 2 },
+        Event::ModuleLines { peer, count: 2 },
         closed(SessionEnd::Exited(0)),
         closed(SessionEnd::Signaled(1)),
         closed(SessionEnd::LeftRunning),

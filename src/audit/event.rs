@@ -98,6 +98,13 @@ pub enum Event {
         /// How many such events this line stands for (1 unless the log was thinned).
         count: u32,
     },
+    /// Lines of PAM's modules, from logins that were not complete, that were left out.
+    ModuleLines {
+        /// The client's address and port; the last one's when there are more.
+        peer: SocketAddr,
+        /// How many lines.
+        count: u32,
+    },
     /// A session ended.
     SessionClosed {
         /// The client's address and port.

@@ -79,6 +79,11 @@ pub fn line(event: &Event) -> Line {
             Line::new(Severity::Warning, format!("{times}{}", Text(text)), "shortage").count(*count)
         }
         Event::Login { peer, tty, event, count } => login(&Place { peer: *peer, tty }, event).times(*count),
+        Event::ModuleLines { peer, count } => {
+            let from = address(*peer);
+            let sentence = format!("lines of PAM modules left out: {count}, the last of a login from {from}");
+            Line::new(Severity::Notice, sentence, "module-lines").peer(*peer).field("count", count)
+        }
         Event::SessionClosed { peer, tty, user, duration, bytes_in, bytes_out, end } => {
             closed(&Place { peer: *peer, tty }, user, *duration, *end)
                 .field("bytes_in", bytes_in)

@@ -7,6 +7,7 @@
 //! without end is thinned: after the first lines there is one a minute, with their number.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -99,11 +100,23 @@ impl Log {
         }
     }
 
-    /// Writes down what a module of PAM or of a name service has logged in that session process.
+    /// Writes down what a module of PAM or of a name service has logged in that session process. When nobody is logged
+    /// in there yet, the line is thinned like others of `stranger`, the client.
     ///
     /// It must not push our own lines out, so it needs half of the queue to be free.
-    pub fn write_module_line(&mut self, process: u32, severity: u8, text: &str, now: Instant) {
+    pub fn write_module_line(
+        &mut self,
+        process: u32,
+        stranger: Option<SocketAddr>,
+        severity: u8,
+        text: &str,
+        now: Instant,
+    ) {
         self.retry(now);
+        let of_login = stranger.map(|peer| Event::ModuleLines { peer, count: 1 });
+        if of_login.is_some_and(|line| !self.thinning.lets_through(&line, now)) {
+            return;
+        }
         let text = Foreign(text).to_string();
         if let Some(stderr) = &self.stderr {
             stderr.write(&format!("{MODULE_IDENT}[{process}]: {text}"));

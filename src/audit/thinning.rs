@@ -54,6 +54,8 @@ const NO_SOURCE: Limits = Limits { member: 0, group: 10, lasting: 0, late: 0 };
 const STRANGERS: Limits = Limits { member: 10, group: 60, lasting: 10, late: LATE };
 /// Each refusal may be somebody's search for a hole, and each connection a login, so these are more.
 const CONNECTIONS: Limits = Limits { member: 600, group: 1200, lasting: 10, late: LATE };
+/// A login has some, and one process may send 64 at once.
+const MODULES: Limits = Limits { member: 100, group: 300, lasting: 10, late: LATE };
 const COMMANDS: Limits = Limits { member: 60, group: 60, lasting: 10, late: 0 };
 /// Commands that every session notices a little.
 const RELOADS: Limits = Limits { member: 10, ..COMMANDS };
@@ -257,6 +259,7 @@ impl Count {
         | Event::Connection { count, .. }
         | Event::Control { count, .. }
         | Event::Login { count, .. }
+        | Event::ModuleLines { count, .. }
         | Event::Shortage { count, .. } = &mut *event
         {
             *count = held;
@@ -274,6 +277,7 @@ fn class(event: &Event) -> Option<Class> {
         Event::Login { peer, event, .. } => {
             incomplete_login(event).map(|kind| from(*peer, kind, "", STRANGERS))
         }
+        Event::ModuleLines { peer, .. } => Some(from(*peer, "module-lines", "", MODULES)),
         Event::Shortage { text, .. } => {
             let group = Group { reason: stable(text), origin: Origin::Daemon };
             Some(Class { kind: "shortage", group, member: None, limits: NO_SOURCE })
@@ -371,6 +375,7 @@ mod tests {
             | Event::Connection { count, .. }
             | Event::Login { count, .. }
             | Event::Control { count, .. }
+            | Event::ModuleLines { count, .. }
             | Event::Shortage { count, .. }) = event
             else {
                 panic!("{event:?}")
@@ -441,8 +446,12 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_source_hides_no_other_source() {
-        let events: [fn(IpAddr) -> Event; 3] =
-            [|source| failed(source), |source| connection(source), |source| login(source, abandoned())];
+        let events: [fn(IpAddr) -> Event; 4] = [
+            |source| failed(source),
+            |source| connection(source),
+            |source| login(source, abandoned()),
+            |source| Event::ModuleLines { peer: peer(source), count: 1 },
+        ];
         for event in events {
             let (mut thinning, mut now) = (Thinning::default(), Instant::now());
             for _ in 0..5 {

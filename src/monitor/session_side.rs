@@ -43,7 +43,10 @@ impl Monitor {
                     continue;
                 }
                 Ok(Incoming::Message(FromSession::ModuleLine { severity, text }, _)) => {
-                    self.log.write_module_line(session.process.id(), severity, &text, now);
+                    // Until then whoever connects has modules log, as often as he likes.
+                    let logging_in = matches!(session.stage, Stage::LoggingIn { .. });
+                    let (process, stranger) = (session.process.id(), logging_in.then_some(session.peer));
+                    self.log.write_module_line(process, stranger, severity, &text, now);
                     continue;
                 }
                 Ok(Incoming::Message(FromSession::RegistryFailed(why), _)) => {

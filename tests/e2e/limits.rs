@@ -332,10 +332,35 @@ fn three_hundred_failed_logins_are_a_few_lines_and_hide_no_other_source() {
             Some(failures(world, "127.0.0.2")).filter(|lines| lines.len() > 10)
         });
         assert_eq!((lines.len(), total(&lines)), (11, 300), "{lines:#?}");
-        // What PAM's modules log has a limit of its own, for each session.
-        let audit = world.audit.since(0).into_iter().filter(|line| field(line, "event").is_some());
-        let bytes: usize = audit.map(|line| line.len()).sum();
-        assert!(bytes < 10_000, "{bytes} bytes");
+        let all = world.audit.since(0);
+        let of_modules = all.iter().filter(|line| line.contains(" rlogind-session[")).count();
+        assert!((50..150).contains(&of_modules), "{of_modules} lines of modules");
+        let bytes: usize = all.iter().map(String::len).sum();
+        assert!(bytes < 30_000, "{bytes} bytes");
+    });
+}
+
+#[test]
+fn who_connects_again_and_again_fills_the_log_by_no_module_either() {
+    world(|world| {
+        let mut daemon = world.serve("");
+        // Each in a session process of its own, which knows nothing of the others.
+        for _ in 0..120 {
+            fail(starting([127, 0, 0, 2]), 1);
+        }
+        let of_modules = || {
+            let all = world.audit.since(0);
+            all.into_iter().filter(|line| line.contains(" rlogind-session[")).count()
+        };
+        assert_eq!(of_modules(), 100);
+        fail(starting([127, 0, 0, 3]), 1);
+        eventually("another source's line", PATIENCE, || (of_modules() > 100).then_some(()));
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait(PATIENCE);
+        let line = world.audit.wait("module-lines");
+        let left_out: usize = field(&line, "count").unwrap().parse().unwrap();
+        assert!(left_out >= 20, "{line}");
+        assert_eq!(field(&line, "address"), Some("127.0.0.2"), "{line}");
     });
 }
 
