@@ -75,12 +75,16 @@ fn daemon_table() -> Vec<(Event, Severity, &'static str)> {
             r#"user 1000 (process 77) asked for: kill 3 (alice on pts/3) event="control" uid="1000" pid="77" command="kill 3 (alice on pts/3)""#,
         ),
         (
-            Event::ConfigRead { path: "/etc/rlogind.toml".into() },
+            Event::ConfigRead { path: "/etc/rlogind.toml".into(), count: 1 },
             Info,
             r#"configuration read from /etc/rlogind.toml event="config-read" path="/etc/rlogind.toml""#,
         ),
         (
-            Event::ConfigRefused { path: "/etc/rlogind.toml".into(), error: "line 3: no key \"x\"".into() },
+            Event::ConfigRefused {
+                path: "/etc/rlogind.toml".into(),
+                error: "line 3: no key \"x\"".into(),
+                count: 1,
+            },
             Error,
             r#"configuration /etc/rlogind.toml refused, nothing changed: line 3: no key \x22x\x22 event="config-refused" path="/etc/rlogind.toml" error="line 3: no key \x22x\x22""#,
         ),
@@ -88,6 +92,21 @@ fn daemon_table() -> Vec<(Event, Severity, &'static str)> {
             Event::Warning { text: "the relay account is missing".into() },
             Warning,
             r#"the relay account is missing event="warning""#,
+        ),
+        (
+            Event::CommandWarning { text: "no upgrade to /x, nothing changed: it is none".into(), count: 1 },
+            Warning,
+            r#"no upgrade to /x, nothing changed: it is none event="warning""#,
+        ),
+        (
+            Event::CommandWarning { text: "no upgrade to /x, nothing changed: it is none".into(), count: 7 },
+            Warning,
+            r#"7 times, the last time: no upgrade to /x, nothing changed: it is none event="warning" count="7""#,
+        ),
+        (
+            Event::ConfigRead { path: "/etc/rlogind.toml".into(), count: 7 },
+            Info,
+            r#"7 times, the last time: configuration read from /etc/rlogind.toml event="config-read" path="/etc/rlogind.toml" count="7""#,
         ),
         (
             Event::ModuleLines { peer: peer(), count: 36 },
@@ -284,9 +303,10 @@ fn filled(s: &str) -> Vec<Event> {
         Event::Started { version: text(), listen: vec![peer(); 200] },
         Event::Stopped { cause: text() },
         Event::Control { uid: 0, pid: 1, command: text(), count: 1 },
-        Event::ConfigRead { path: text() },
-        Event::ConfigRefused { path: text(), error: text() },
+        Event::ConfigRead { path: text(), count: 1 },
+        Event::ConfigRefused { path: text(), error: text(), count: 1 },
         Event::Warning { text: text() },
+        Event::CommandWarning { text: text(), count: u32::MAX },
         Event::Refused { peer: peer(), reason: text(), count: u32::MAX },
         Event::Shortage { text: text(), count: u32::MAX },
         login(LoginEvent::TrustGranted {

@@ -421,13 +421,14 @@ fn events() -> Vec<Event> {
     };
     let mut events = vec![
         Event::Started { version: text(), listen: vec![peer] },
-        Event::Upgraded { from: text(), version: text(), sessions: 1 },
+        Event::Upgraded { from: text(), version: text(), sessions: 1, count: 2 },
         Event::Draining { sessions: 1 },
         Event::Stopped { cause: text() },
         Event::Control { uid: 0, pid: 1, command: text(), count: 2 },
-        Event::ConfigRead { path: text() },
-        Event::ConfigRefused { path: text(), error: text() },
+        Event::ConfigRead { path: text(), count: 2 },
+        Event::ConfigRefused { path: text(), error: text(), count: 2 },
         Event::Warning { text: text() },
+        Event::CommandWarning { text: text(), count: 2 },
         Event::Connection { peer, via: Via::Rlogin, count: 2 },
         Event::Refused { peer, reason, count: 2 },
         Event::Shortage { text: text(), count: 2 },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// One line of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The daemon serves from now on.
     Started {
@@ -23,6 +23,8 @@ pub enum Event {
         version: String,
         /// How many sessions go on.
         sessions: usize,
+        /// How many upgrades this line stands for (1 unless the log was thinned).
+        count: u32,
     },
     /// The daemon lets nobody in any more, and ends with its last session.
     Draining {
@@ -38,6 +40,8 @@ pub enum Event {
     ConfigRead {
         /// The file, or "built-in defaults".
         path: String,
+        /// How often it was read (1 unless the log was thinned).
+        count: u32,
     },
     /// A configuration was not taken; the old one stays in force.
     ConfigRefused {
@@ -45,6 +49,8 @@ pub enum Event {
         path: String,
         /// What is wrong with it, with line and key.
         error: String,
+        /// How often it was not taken (1 unless the log was thinned).
+        count: u32,
     },
     /// An administrator's command that changes something.
     Control {
@@ -61,6 +67,13 @@ pub enum Event {
     Warning {
         /// The whole sentence.
         text: String,
+    },
+    /// The same, where it comes from a reload or an upgrade: members of a group can ask for one after the other.
+    CommandWarning {
+        /// The whole sentence.
+        text: String,
+        /// How many such warnings this line stands for (1 unless the log was thinned).
+        count: u32,
     },
     /// A client connected and was let in to say what it wants.
     Connection {

@@ -41,11 +41,11 @@ pub struct Line {
 pub fn line(event: &Event) -> Line {
     match event {
         Event::Started { version, listen } => started(version, listen),
-        Event::Upgraded { from, version, sessions } => {
+        Event::Upgraded { from, version, sessions, count } => {
             let sentence =
                 format!("rlogind {} took over from {} with {sessions} sessions", Word(version), Word(from));
             let line = Line::new(Severity::Notice, sentence, "upgraded").field("version", version);
-            line.field("from", from).field("sessions", sessions)
+            line.field("from", from).field("sessions", sessions).times(*count)
         }
         Event::Draining { sessions } => {
             let sentence =
@@ -56,13 +56,14 @@ pub fn line(event: &Event) -> Line {
             Line::new(Severity::Notice, format!("rlogind stopped: {}", Text(cause)), "stopped")
                 .field("cause", cause)
         }
-        Event::ConfigRead { path } => {
+        Event::ConfigRead { path, count } => {
             let sentence = format!("configuration read from {}", Text(path));
-            Line::new(Severity::Info, sentence, "config-read").field("path", path)
+            Line::new(Severity::Info, sentence, "config-read").field("path", path).times(*count)
         }
-        Event::ConfigRefused { path, error } => {
+        Event::ConfigRefused { path, error, count } => {
             let sentence = format!("configuration {} refused, nothing changed: {}", Word(path), Text(error));
-            Line::new(Severity::Error, sentence, "config-refused").field("path", path).field("error", error)
+            let line = Line::new(Severity::Error, sentence, "config-refused").field("path", path);
+            line.field("error", error).times(*count)
         }
         Event::Control { uid, pid, command, count } => {
             let times = if *count > 1 { format!(" {count} times, the last time") } else { String::new() };
@@ -71,7 +72,8 @@ pub fn line(event: &Event) -> Line {
             let line = line.field("command", command);
             if *count > 1 { line.field("count", count) } else { line }
         }
-        Event::Warning { text } => Line::new(Severity::Warning, Text(text).to_string(), "warning"),
+        Event::Warning { text } => warning(text),
+        Event::CommandWarning { text, count } => warning(text).times(*count),
         Event::Connection { peer, via, count } => connection(*peer, *via, *count),
         Event::Refused { peer, reason, count } => refused(*peer, reason, *count),
         Event::Shortage { text, count } => {
@@ -199,6 +201,10 @@ fn started(version: &str, listen: &[SocketAddr]) -> Line {
     let listen = listen.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     let _ = write!(sentence, ", listening on {}", Text(&listen));
     Line::new(Severity::Notice, sentence, "started").field("version", version).field("listen", listen)
+}
+
+fn warning(text: &str) -> Line {
+    Line::new(Severity::Warning, Text(text).to_string(), "warning")
 }
 
 fn connection(peer: SocketAddr, via: Via, count: u32) -> Line {

@@ -72,9 +72,22 @@ impl Log {
         }
     }
 
-    /// Writes the numbers of what was counted, due or not: another image will not know them.
+    /// Writes the numbers of what was counted, due or not, that another image will not know.
     pub fn write_pending_counts(&mut self) {
-        self.write_counts(Instant::now());
+        for event in self.thinning.finish_others() {
+            self.write_whole(&event, Instant::now());
+        }
+    }
+
+    /// What was counted, for another image.
+    #[must_use]
+    pub fn counts(&self, now: Instant) -> Vec<u8> {
+        self.thinning.leave(now)
+    }
+
+    /// Goes on with what another image has counted.
+    pub fn take_counts(&mut self, counts: &[u8], now: Instant) {
+        self.thinning.go_on(counts, now);
     }
 
     /// The lines that syslogd has not taken, for another image.

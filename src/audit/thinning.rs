@@ -13,10 +13,15 @@
 //!
 //! Pure: time is a parameter. What it holds is bounded, whatever happens.
 
+mod hand_over;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use super::event::{Event, LoginEvent};
 use crate::source::{Network, Source};
@@ -33,7 +38,7 @@ const MOST_MEMBERS: usize = 4096;
 const MOST_WITH_LATE: usize = MOST_MEMBERS / 2;
 
 /// How many events are written one by one in a period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Limits {
     /// Of one member.
     member: u32,
@@ -59,28 +64,36 @@ const MODULES: Limits = Limits { member: 100, group: 300, lasting: 10, late: LAT
 const COMMANDS: Limits = Limits { member: 60, group: 60, lasting: 10, late: 0 };
 /// Commands that every session notices a little.
 const RELOADS: Limits = Limits { member: 10, ..COMMANDS };
+/// What comes of these: whatever may be said of each that is written.
+const OUTCOMES: Limits = Limits { member: 10, group: 60, lasting: 10, late: 0 };
 
 /// Whose events are counted together.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Group {
     /// The reason up to its first colon, behind which may stand what a stranger sent.
     reason: String,
     origin: Origin,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Origin {
     Daemon,
     User(u32),
+    /// The last one, as it is not written down.
+    #[serde(skip)]
     Network(Network),
 }
 
 /// Whose events are counted together, of those of a group.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Member {
-    Source(Source),
     /// A command's first word.
     Command(String),
+    /// The whole of what a line says.
+    Text(String),
+    /// The last one, as it is not written down.
+    #[serde(skip)]
+    Source(Source),
 }
 
 /// How an event is thinned.
@@ -95,7 +108,7 @@ struct Class {
 /// The counts of all kinds.
 #[derive(Debug, Default)]
 pub struct Thinning {
-    kinds: HashMap<&'static str, Kind>,
+    kinds: HashMap<Cow<'static, str>, Kind>,
     /// The end of the period, if there was an event in it.
     end: Option<Instant>,
     /// Some events of it were not written.
@@ -108,7 +121,7 @@ impl Thinning {
     pub fn lets_through(&mut self, event: &Event, now: Instant) -> bool {
         let Some(class) = class(event) else { return true };
         self.end.get_or_insert(now + PERIOD);
-        let through = self.kinds.entry(class.kind).or_default().lets_through(class, event);
+        let through = self.kinds.entry(Cow::Borrowed(class.kind)).or_default().lets_through(class, event);
         self.held |= !through;
         through
     }
@@ -190,14 +203,18 @@ impl Kind {
     /// Whether there is something left to count in the next one.
     fn end_period(&mut self, counted: &mut Vec<Event>) -> bool {
         self.groups.retain(|_, group| group.end_period(counted));
-        self.members = self.groups.values().map(|group| group.members.len()).sum();
+        self.count_members();
         self.others.take_if(|others| !others.end_period(counted));
         !self.groups.is_empty() || self.others.is_some()
+    }
+
+    fn count_members(&mut self) {
+        self.members = self.groups.values().map(|group| group.members.len()).sum();
     }
 }
 
 /// The counts of one group.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct GroupCount {
     limits: Limits,
     /// What was not counted by a member.
@@ -227,7 +244,7 @@ impl GroupCount {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Count {
     /// How many may still be written one by one.
     left: u32,
@@ -260,6 +277,10 @@ impl Count {
         | Event::Control { count, .. }
         | Event::Login { count, .. }
         | Event::ModuleLines { count, .. }
+        | Event::Upgraded { count, .. }
+        | Event::ConfigRead { count, .. }
+        | Event::ConfigRefused { count, .. }
+        | Event::CommandWarning { count, .. }
         | Event::Shortage { count, .. } = &mut *event
         {
             *count = held;
@@ -283,12 +304,13 @@ fn class(event: &Event) -> Option<Class> {
             Some(Class { kind: "shortage", group, member: None, limits: NO_SOURCE })
         }
         Event::Control { uid, command, .. } => Some(of_user(*uid, command)),
+        Event::Upgraded { .. } => Some(of_commands("upgraded", "")),
+        Event::ConfigRead { .. } => Some(of_commands("config-read", "")),
+        Event::ConfigRefused { error, .. } => Some(of_commands("config-refused", error)),
+        Event::CommandWarning { text, .. } => Some(of_commands("warning", text)),
         Event::Started { .. }
-        | Event::Upgraded { .. }
         | Event::Draining { .. }
         | Event::Stopped { .. }
-        | Event::ConfigRead { .. }
-        | Event::ConfigRefused { .. }
         | Event::Warning { .. }
         | Event::SessionClosed { .. }
         | Event::Lost { .. } => None,
@@ -309,6 +331,12 @@ fn of_user(uid: u32, command: &str) -> Class {
     let word = command.split(' ').next().unwrap_or("");
     let limits = if ["reload", "upgrade"].contains(&word) { RELOADS } else { COMMANDS };
     Class { kind, group, member: Some(Member::Command(word.to_owned())), limits }
+}
+
+/// What comes of commands: who asks for one after the other gets a few lines of each sort, too.
+fn of_commands(kind: &'static str, text: &str) -> Class {
+    let group = Group { reason: stable(text), origin: Origin::Daemon };
+    Class { kind, group, member: Some(Member::Text(text.to_owned())), limits: OUTCOMES }
 }
 
 fn stable(text: &str) -> String {
@@ -376,6 +404,10 @@ mod tests {
             | Event::Login { count, .. }
             | Event::Control { count, .. }
             | Event::ModuleLines { count, .. }
+            | Event::Upgraded { count, .. }
+            | Event::ConfigRead { count, .. }
+            | Event::ConfigRefused { count, .. }
+            | Event::CommandWarning { count, .. }
             | Event::Shortage { count, .. }) = event
             else {
                 panic!("{event:?}")
@@ -622,6 +654,37 @@ mod tests {
         let of_alice: Vec<Event> =
             numbers.into_iter().filter(|event| matches!(event, Event::Control { uid: 1001, .. })).collect();
         assert_eq!(counts(&of_alice), [990, 990]);
+    }
+
+    #[test]
+    fn what_comes_of_commands_without_end_is_a_few_lines_of_each_sort() {
+        let (text, path) = (|| "x".to_owned(), || "/etc/rlogind.toml".to_owned());
+        let warning = |text: &str| Event::CommandWarning { text: text.to_owned(), count: 1 };
+        let sorts = [
+            Event::Upgraded { from: text(), version: text(), sessions: 1, count: 1 },
+            Event::ConfigRead { path: path(), count: 1 },
+            Event::ConfigRefused { path: path(), error: text(), count: 1 },
+            warning("relay account: none"),
+            warning("relay account: it is root"),
+        ];
+        let (mut thinning, mut now) = (Thinning::default(), Instant::now());
+        // By hand, a few times a minute.
+        for _ in 0..60 {
+            assert_eq!(thinning.due(now), []);
+            assert!(sorts.iter().all(|event| thinning.lets_through(event, now)));
+            now += PERIOD / 6;
+        }
+        let mut thinning = Thinning::default();
+        for event in &sorts {
+            assert_eq!(written(&mut thinning, event, 1000, now), 10, "{event:?}");
+        }
+        assert_eq!(counts(&thinning.due(now + PERIOD)), [990; 5]);
+        // Whatever changes in them makes no more of them.
+        let (mut thinning, mut lines) = (Thinning::default(), 0);
+        for n in 0..1000 {
+            lines += written(&mut thinning, &warning(&format!("no upgrade to /x: process {n}")), 1, now);
+        }
+        assert_eq!(lines, OUTCOMES.group);
     }
 
     #[test]

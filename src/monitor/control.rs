@@ -350,7 +350,7 @@ impl Monitor {
     /// Something of the configuration in force does not work: who waits for it is told as well.
     pub(super) fn warn_waiting(&mut self, text: String, now: Instant) {
         self.control.notes.push(text.clone());
-        self.warn(text, now);
+        self.warn_of_command(text, now);
     }
 
     /// The configuration that was read cannot be used: answers the commands that wait for it.

@@ -137,7 +137,7 @@ pub fn run(mut options: Options) -> Result<(), Error> {
         }
     };
     let now = Instant::now();
-    monitor.log.write(&Event::ConfigRead { path: monitor.source.clone() }, now);
+    monitor.log.write(&Event::ConfigRead { path: monitor.source.clone(), count: 1 }, now);
     warn(&mut monitor.log, warnings, now);
     let outcome = monitor.serve();
     monitor.write_epitaphs(Instant::now());
@@ -212,7 +212,7 @@ fn take_over(
             let text =
                 format!("the upgrade failed, and the version before goes on with {sessions} sessions: {why}");
             monitor.answer_no_upgrade(&text);
-            monitor.warn(text, now);
+            monitor.warn_of_command(text, now);
             // It may have been read meanwhile by the image that failed.
             monitor.reload_again = true;
             monitor.advance_reloads(control::ReloadStage::Applied, control::ReloadStage::Asked);
@@ -221,9 +221,9 @@ fn take_over(
             monitor.control.upgraded =
                 Some(format!("rlogind {version} took over from {from} with {sessions} sessions"));
             for text in settings.warnings {
-                monitor.warn(text, now);
+                monitor.warn_of_command(text, now);
             }
-            monitor.log.write(&Event::Upgraded { from, version, sessions }, now);
+            monitor.log.write(&Event::Upgraded { from, version, sessions, count: 1 }, now);
         }
     }
     monitor.watch_guard(guard).map_err(failed)?;

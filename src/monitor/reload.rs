@@ -38,7 +38,7 @@ impl Monitor {
         });
         if let Err(error) = outcome {
             let path = self.source.clone();
-            self.log.write(&Event::ConfigRefused { path, error: error.clone() }, now);
+            self.log.write(&Event::ConfigRefused { path, error: error.clone(), count: 1 }, now);
             // Unless it has yet to be told for the first time.
             if !self.announce {
                 self.tell_service_manager();
@@ -73,7 +73,7 @@ impl Monitor {
     fn apply(&mut self, settings: Settings, shared: OwnedFd, listeners: Vec<Listener>, now: Instant) {
         let Settings { shared: Shared { config, source }, account, warnings } = settings;
         self.log.set_facility(&config.audit.facility);
-        self.log.write(&Event::ConfigRead { path: source.clone() }, now);
+        self.log.write(&Event::ConfigRead { path: source.clone(), count: 1 }, now);
         // Who came by a port that is closed now is a client all the same.
         let ports = listeners.iter().map(|listener| listener.address.port());
         let ports: Vec<u16> = ports.filter(|port| !self.parts.ports.contains(port)).collect();
@@ -81,7 +81,7 @@ impl Monitor {
         (self.parts.account, self.parts.listeners) = (account, listeners);
         (self.config, self.source, self.shared) = (config, source, shared);
         for text in &warnings {
-            self.warn(text.clone(), now);
+            self.warn_of_command(text.clone(), now);
         }
         self.control.notes = warnings;
         self.announce = true;

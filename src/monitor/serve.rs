@@ -239,4 +239,9 @@ impl Monitor {
     pub(super) fn warn(&mut self, text: String, now: Instant) {
         self.log.write(&Event::Warning { text }, now);
     }
+
+    /// The same of a reload or an upgrade, which may be asked for without end.
+    pub(super) fn warn_of_command(&mut self, text: String, now: Instant) {
+        self.log.write(&Event::CommandWarning { text, count: 1 }, now);
+    }
 }

@@ -163,7 +163,7 @@ impl Monitor {
         let path = self.upgrade.executable.display();
         let text = format!("no upgrade to {path}, nothing changed: {why}");
         self.answer_no_upgrade(&text);
-        self.warn(text, now);
+        self.warn_of_command(text, now);
         self.go_on_with_rehearsals(now);
     }
 
@@ -315,6 +315,7 @@ impl Monitor {
             totals: self.totals.clone(),
             control: self.leave_control(control, keep)?,
             log: self.log.pending(),
+            counts: self.log.counts(now),
             records: self.records.leave(),
         };
         memory_file::write(&state.to_bytes()?)
@@ -387,6 +388,7 @@ impl Monitor {
         let (soft, hard) = state.descriptors;
         self.descriptors = DescriptorLimit { soft, hard };
         self.log.put_back(state.log);
+        self.log.take_counts(&state.counts, now);
         self.next_ids = state.next_ids;
         self.estate.file = state.file.map(take).transpose()?;
         // Without what the relay knew, only the terminals know it.

@@ -15,7 +15,7 @@ use rlogind::sys::local;
 use serde_json::Value;
 
 use crate::accounts::{ALICE, BOB, PROMPT};
-use crate::audit::field;
+use crate::audit::{field, total};
 use crate::daemon::PROGRAM;
 use crate::ending::nothing_is_left;
 use crate::hand_over::{replace_copy, serve_copy, serve_copy_with};
@@ -307,10 +307,13 @@ fn a_member_who_reloads_and_upgrades_without_end_keeps_root_from_nothing() {
     });
 }
 
+/// Each reload and upgrade warns of it: there is no such service.
+const WARNED_OF: &str = "[control]\ngroup = \"staff\"\n[login]\npam_service = \"nosuch\"\n";
+
 #[test]
 fn what_a_member_asks_without_end_hides_no_command_of_root_in_the_log() {
     world(|world| {
-        let _daemon = world.serve("[control]\ngroup = \"staff\"\n");
+        let _daemon = world.serve(WARNED_OF);
         let by = |uid: &str| {
             let lines = world.audit.of("control").into_iter();
             lines.filter(|line| field(line, "uid") == Some(uid)).count()
@@ -322,6 +325,33 @@ fn what_a_member_asks_without_end_hides_no_command_of_root_in_the_log() {
         }
         eventually("all of root", PATIENCE, || (by("0") == 10).then_some(()));
         assert_eq!(by("1001"), 10);
+        // What comes of them is a few lines as well.
+        let lines = world.audit.since(0);
+        for (event, most) in [("config-read", 10), ("warning", 11)] {
+            assert!((5..=most).contains(&world.audit.of(event).len()), "{event}: {lines:#?}");
+        }
+        assert!(lines.len() <= 10 + 10 + 10 + 11 + 1, "{lines:#?}");
+    });
+}
+
+#[test]
+fn a_member_who_upgrades_without_end_fills_no_log() {
+    world(|world| {
+        let mut daemon = serve_copy_with(WARNED_OF);
+        let upgrades = Loop::start(&format!("{PROGRAM} upgrade && echo >> /tmp/upgrades"));
+        let times = || fs::read_to_string("/tmp/upgrades").map_or(0, |text| text.len());
+        eventually("many upgrades", Duration::from_secs(50), || (times() > 20).then_some(()));
+        drop(upgrades);
+        let number = |event: &str| world.audit.of(event).len();
+        for (event, most) in [("control", 10), ("config-read", 10), ("warning", 11), ("upgraded", 10)] {
+            assert!((5..=most).contains(&number(event)), "{event}: {:#?}", world.audit.since(0));
+        }
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait(PATIENCE);
+        world.audit.wait("stopped");
+        let total_of = |event: &str| total(&world.audit.of(event));
+        assert!(total_of("upgraded") > 20, "{:#?}", world.audit.since(0));
+        assert!(total_of("control") >= total_of("upgraded"));
     });
 }
 

@@ -22,7 +22,7 @@ use crate::records::worker::Task;
 use crate::sys::process::End;
 
 /// The format's number, which comes first.
-pub(in crate::monitor) const VERSION: u16 = 2;
+pub(in crate::monitor) const VERSION: u16 = 3;
 
 /// What a successor has to read: this table, and what relays hand over.
 pub(in crate::monitor) fn formats() -> String {
@@ -61,6 +61,8 @@ pub(in crate::monitor) struct MonitorState {
     pub(in crate::monitor) control: ControlState,
     /// Lines of the log that syslogd has not taken.
     pub(in crate::monitor) log: Vec<Vec<u8>>,
+    /// What of it was counted and not written.
+    pub(in crate::monitor) counts: Vec<u8>,
     pub(in crate::monitor) records: RecordsState,
 }
 
@@ -223,6 +225,7 @@ mod tests {
                 waiting: vec![(9, 0, 800, true)],
             },
             log: vec![b"line".to_vec()],
+            counts: b"counts".to_vec(),
             records: RecordsState {
                 task: Task {
                     killed: vec![Killed {
@@ -238,7 +241,7 @@ mod tests {
         };
         let bytes = state.to_bytes().unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!((VERSION, hex.as_str()), (2, include_str!("state.hex").trim()));
+        assert_eq!((VERSION, hex.as_str()), (3, include_str!("state.hex").trim()));
         let read = MonitorState::from_bytes(&bytes).unwrap();
         assert_eq!(read.to_bytes().unwrap(), bytes);
         assert!(MonitorState::from_bytes(&bytes[..bytes.len() - 1]).is_err());
