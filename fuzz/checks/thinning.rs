@@ -1,5 +1,6 @@
 //! The log's thinning: any history of events. No event is lost from the numbers, each number has its last event,
-//! a source that was not counted is written while its network has lines left, and lines are bounded.
+//! a source that was not counted is written while its network has lines left, and its first line also later, and lines
+//! are bounded.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,8 @@ const PERIOD: Duration = Duration::from_secs(60);
 const MOST_GROUPS: usize = 1024;
 const MOST_OF_GROUP: usize = 256;
 const MOST_MEMBERS: usize = 4096;
+/// From so many on no member comes late.
+const MOST_WITH_LATE: usize = 2048;
 
 /// How events are thinned, by docs/ARCHITECTURE.md.
 struct Class {
@@ -29,27 +32,33 @@ struct Class {
 enum Group {
     Network(String, Network),
     User(u32),
-    Shortage(String),
+    Daemon(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Member {
     Source(Source),
     Command(String),
+    Text(String),
     None,
 }
 
-/// What one member, one group, and a group whose flood goes on may write in a period.
+/// What one member, one group, and a group whose flood goes on may write in a period, and how many members have a line
+/// when their group has none left.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     member: u32,
     group: u32,
     lasting: u32,
+    late: u32,
 }
 
-const STRANGERS: Limits = Limits { member: 10, group: 60, lasting: 10 };
-const CONNECTIONS: Limits = Limits { member: 600, group: 1200, lasting: 10 };
-const SHORTAGES: Limits = Limits { member: 10, group: 10, lasting: 0 };
+const STRANGERS: Limits = Limits { member: 10, group: 60, lasting: 10, late: 256 };
+const CONNECTIONS: Limits = Limits { member: 600, group: 1200, lasting: 10, late: 256 };
+const MODULES: Limits = Limits { member: 100, group: 300, lasting: 10, late: 256 };
+const LATE_OF_IPV6: u32 = 64;
+const SHORTAGES: Limits = Limits { member: 10, group: 10, lasting: 0, late: 0 };
+const OUTCOMES: Limits = Limits { member: 10, group: 60, lasting: 10, late: 0 };
 
 /// What is known of a group in a period.
 #[derive(Default)]
@@ -59,6 +68,8 @@ struct Count {
     /// Lines with numbers at the end of the period before.
     lines_before: u32,
     written: u32,
+    /// At least as many as those of them for which the group had no lines.
+    late: u32,
     held: u32,
     members: HashMap<Member, OfMember>,
 }
@@ -144,7 +155,12 @@ fn event(what: u8, (network, host): (u16, u16), is_ipv6: bool, number: u16) -> E
         }
         13 => login(LoginEvent::PasswordAccepted { user, host: None }),
         14 => login(LoginEvent::Trouble { user, text }),
-        _ => Event::Warning { text },
+        _ => match host % 4 {
+            0 => Event::Warning { text },
+            1 => Event::ConfigRead { path: text, count },
+            2 => Event::CommandWarning { text: format!("no upgrade to /x: {}", network % 32), count },
+            _ => Event::ModuleLines { peer, count },
+        },
     }
 }
 
@@ -153,12 +169,17 @@ fn class(event: &Event) -> Option<Class> {
     let before_colon = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
     let from = |kind, reason, peer: SocketAddr, limits| {
         let source = Source::of(peer.ip());
+        let limits = if peer.is_ipv4() { limits } else { Limits { late: LATE_OF_IPV6, ..limits } };
         Class {
             kind,
             group: Group::Network(reason, source.network()),
             member: Member::Source(source),
             limits,
         }
+    };
+    let of_commands = |kind, text: &str| {
+        let (group, member) = (Group::Daemon(before_colon(text)), Member::Text(text.to_owned()));
+        Class { kind, group, member, limits: OUTCOMES }
     };
     Some(match event {
         Event::Connection { peer, .. } => from("connection", String::new(), *peer, CONNECTIONS),
@@ -178,9 +199,14 @@ fn class(event: &Event) -> Option<Class> {
             from(kind, String::new(), *peer, STRANGERS)
         }
         Event::Shortage { text, .. } => {
-            let group = Group::Shortage(before_colon(text));
+            let group = Group::Daemon(before_colon(text));
             Class { kind: "shortage", group, member: Member::None, limits: SHORTAGES }
         }
+        Event::ModuleLines { peer, .. } => from("modules", String::new(), *peer, MODULES),
+        Event::Upgraded { .. } => of_commands("upgraded", ""),
+        Event::ConfigRead { .. } => of_commands("read", ""),
+        Event::ConfigRefused { error, .. } => of_commands("refused configuration", error),
+        Event::CommandWarning { text, .. } => of_commands("warning", text),
         Event::Control { uid, command, .. } => {
             let word = command.split(' ').next().unwrap_or_default();
             let member = if matches!(word, "reload" | "upgrade") { 10 } else { 60 };
@@ -188,15 +214,12 @@ fn class(event: &Event) -> Option<Class> {
                 kind: if *uid == 0 { "root" } else { "control" },
                 group: Group::User(*uid),
                 member: Member::Command(word.to_owned()),
-                limits: Limits { member, group: 60, lasting: 10 },
+                limits: Limits { member, group: 60, lasting: 10, late: 0 },
             }
         }
         Event::Started { .. }
-        | Event::Upgraded { .. }
         | Event::Draining { .. }
         | Event::Stopped { .. }
-        | Event::ConfigRead { .. }
-        | Event::ConfigRefused { .. }
         | Event::Warning { .. }
         | Event::SessionClosed { .. }
         | Event::Lost { .. } => return None,
@@ -228,7 +251,8 @@ impl Model {
         let kind = self.kinds.entry(kind).or_default();
         let has_place = kind.groups.len() < MOST_GROUPS;
         let count = kind.groups.entry(group).or_insert_with(|| Count { has_place, ..Count::default() });
-        kind.members += usize::from(!count.members.contains_key(&member));
+        let is_first = !count.members.contains_key(&member);
+        kind.members += usize::from(is_first);
         let members = count.members.len();
         let of_member = count.members.entry(member).or_default();
 
@@ -241,14 +265,19 @@ impl Model {
         if count.has_place && has_lines && count.written < lines {
             assert!(is_written, "{event:?} after {} of {lines} lines", count.written);
         }
+        let has_late_place = members < MOST_OF_GROUP && kind.members <= MOST_WITH_LATE;
+        if count.has_place && is_first && has_late_place && count.late < limits.late {
+            assert!(is_written, "{event:?} is the first one");
+        }
         let is_counted_apart = count.has_place && members < MOST_OF_GROUP && kind.members <= MOST_MEMBERS;
         if is_counted_apart && of_member.written >= limits.member {
             assert!(!is_written, "{event:?} after {} lines", of_member.written);
         }
         if is_written {
+            count.late += u32::from(count.written >= lines);
             count.written += 1;
             of_member.written += 1;
-            assert!(count.written <= limits.group, "{} lines", count.written);
+            assert!(count.written <= limits.group + limits.late, "{} lines", count.written);
         } else {
             count.held += 1;
             of_member.last_held = Some(event.clone());
@@ -264,6 +293,11 @@ impl Model {
             | Event::Refused { count, .. }
             | Event::Login { count, .. }
             | Event::Shortage { count, .. }
+            | Event::ModuleLines { count, .. }
+            | Event::Upgraded { count, .. }
+            | Event::ConfigRead { count, .. }
+            | Event::ConfigRefused { count, .. }
+            | Event::CommandWarning { count, .. }
             | Event::Control { count, .. }) = &mut line
             else {
                 panic!("{line:?}")
@@ -281,7 +315,7 @@ impl Model {
             let now = kind_now.groups.entry(group.clone()).or_default();
             (now.has_place, now.lines_before) = (in_order, now.lines_before + 1);
             now.members.entry(member).or_default().was_counted = true;
-            let most = limits.group + limits.group / limits.member.min(STRANGERS.member) + 1;
+            let most = limits.group + limits.group / limits.member.min(STRANGERS.member) + 1 + limits.late;
             assert!(count.written + now.lines_before <= most, "{} and {}", count.written, now.lines_before);
             *numbers.entry(kind).or_default().entry(group).or_default() += number;
         }
