@@ -304,6 +304,15 @@ pub enum ToSession {
     EndFamily(u32),
     /// The only message: remove these files, if the device and inode numbers are still theirs.
     RemoveFiles(Vec<(PathBuf, Option<(u64, u64)>)>),
+    /// The only message: let the group of the control socket use it, or nobody but root.
+    LetMembersIn {
+        /// Where it is.
+        path: PathBuf,
+        /// Its file's device and inode; another file is left alone.
+        file: (u64, u64),
+        /// Whether they may.
+        let_in: bool,
+    },
 }
 
 /// A text for the user of a session.

@@ -15,6 +15,7 @@ use crate::sys::memory_file;
 use upgrade::state::ControlState;
 
 mod commands;
+mod door;
 mod notices;
 mod places;
 mod report;
@@ -24,8 +25,6 @@ pub(super) use notices::NoticeId;
 use notices::Notices;
 pub(super) use report::count_login;
 
-/// Connections accepted in one turn.
-const ACCEPTS: usize = 32;
 /// How long a command may take to say what it wants.
 const ASKING_TIME: Duration = Duration::from_secs(5);
 /// How much of that is left when another image can take over.
@@ -37,6 +36,8 @@ const ANSWERING_TIME: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 pub(super) struct Control {
     listener: Option<LocalListener>,
+    /// Until then only root may connect, whatever `control.group` says.
+    members_out: Option<Instant>,
     /// The oldest first.
     clients: Vec<Client>,
     /// Messages to users that are not shown yet.
@@ -142,47 +143,6 @@ pub(super) fn let_in(socket: &Path, group: Option<&str>, warnings: &mut Vec<Stri
 }
 
 impl Monitor {
-    /// Uses this control socket from the start.
-    pub(super) fn use_control(&mut self, listener: Option<LocalListener>) {
-        self.control.listener = listener.filter(|listener| self.watch_door(listener).is_ok());
-    }
-
-    /// Uses another control socket from now on.
-    pub(super) fn replace_control(&mut self, listener: LocalListener) {
-        if let Some(old) = self.control.listener.take() {
-            let (socket, ..) = old.into_parts();
-            let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
-            // Whoever waits in its queue may have sent descriptors.
-            self.close_elsewhere(vec![socket]);
-        }
-        if self.watch_door(&listener).is_ok() {
-            self.control.listener = Some(listener);
-        }
-    }
-
-    fn watch_door(&self, listener: &LocalListener) -> io::Result<()> {
-        let token = Watched::ControlDoor.token();
-        self.poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), token, Interest::READABLE)
-    }
-
-    /// Commands that connect.
-    pub(super) fn hear_control_door(&mut self, now: Instant) {
-        for _ in 0..ACCEPTS {
-            // A command that is accepted and not heard would be lost when another image takes over; the queue is not.
-            if self.closes_enough() || self.upgrade_is_due() {
-                return self.look_again(now);
-            }
-            let Some(listener) = &self.control.listener else { return };
-            match listener.accept() {
-                Ok((channel, peer)) => self.admit(channel, peer, now),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Out of descriptors, or it has gone already.
-                Err(_) => return self.look_again(now),
-            }
-        }
-        self.look_again(now);
-    }
-
     fn admit(&mut self, channel: Channel, peer: Peer, now: Instant) {
         let users = self.control.clients.iter().map(|client| client.peer.uid);
         if let Err(full) = places::find(peer.uid, users) {
@@ -213,7 +173,7 @@ impl Monitor {
     /// Closes a command's connection, by another process if descriptors wait in it.
     fn close_command(&mut self, channel: Channel) {
         if !local::end(&channel) {
-            self.close_elsewhere(vec![channel.into()]);
+            self.close_elsewhere(Closes::Commands, vec![channel.into()]);
         }
     }
 
@@ -386,7 +346,8 @@ impl Monitor {
 
     /// When a command has had its time.
     pub(super) fn control_due(&self) -> Option<Instant> {
-        self.control.clients.iter().map(|client| client.until).chain(self.control.notices.due()).min()
+        let clients = self.control.clients.iter().map(|client| client.until);
+        clients.chain(self.control.notices.due()).chain(self.control.members_out).min()
     }
 
     pub(super) fn expire_control(&mut self, now: Instant) {
@@ -398,6 +359,7 @@ impl Monitor {
             }
         }
         self.expire_notices(now);
+        self.mind_members(now);
         self.go_on_with_upgrade(now);
     }
 
@@ -428,6 +390,8 @@ impl Monitor {
             let listener = LocalListener::inherited(process::inherited_descriptor(number)?, path, file);
             self.watch_door(&listener)?;
             self.control.listener = Some(listener);
+            // The image before may have kept members out.
+            self.control.members_out = self.config.control.group.is_some().then_some(now);
         }
         for (number, uid, pid, reload) in state.waiting {
             let channel = Channel::from_inherited(process::inherited_descriptor(number)?)?;

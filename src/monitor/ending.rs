@@ -107,7 +107,7 @@ impl Monitor {
         let ids = self.ids();
         let leaders = ids.into_iter().filter_map(|id| self.sessions.get_mut(id)?.leader.take());
         let leaders = leaders.collect();
-        self.close_elsewhere(leaders);
+        self.close_elsewhere(Closes::Terminals, leaders);
         // What commands have sent is closed with this process: it does not wait for a network then.
         std::mem::forget(self);
     }
@@ -162,7 +162,7 @@ impl Monitor {
             }
             let _ = self.poll.registry().deregister(&mut SourceFd(&process.as_raw_fd()));
             match helper {
-                Helper::Closer(_) | Helper::HungRelay | Helper::Other => {}
+                Helper::Closer(..) | Helper::HungRelay | Helper::Other => {}
                 Helper::Records(link) => self.bury_records_worker(outcome, link, now),
             }
         }

@@ -59,6 +59,7 @@ use records::RecordsQueue;
 use rehearsal::Rehearsal;
 pub use rehearsal::{REHEARSAL_ROLE, is_trial, rehearse, try_out};
 use session::Session;
+use spare::Closes;
 use startup::{Account, PidFile};
 pub use startup::{Error, pam_service};
 use steps::Step;
@@ -382,7 +383,7 @@ struct Monitor {
     /// Processes of which nothing is expected but their end.
     helpers: Vec<(Process, Helper)>,
     /// Descriptors that no process could be started for that closes them.
-    unclosed: Vec<OwnedFd>,
+    unclosed: Vec<(Closes, OwnedFd)>,
     /// What the records worker has to do.
     records: RecordsQueue,
     sessions: Sessions,
@@ -420,7 +421,7 @@ enum Helper {
     /// The records worker, and what it has to say; `None`: the image before has started it.
     Records(Option<SessionLink>),
     /// It closes descriptors, and is killed then.
-    Closer(Option<Instant>),
+    Closer(Closes, Option<Instant>),
     /// A relay that hung and was killed.
     HungRelay,
     /// It was killed.

@@ -218,6 +218,9 @@ impl Monitor {
     }
 
     fn rehearsed(&mut self, purpose: Purpose, outcome: Result<Rehearsed, String>, now: Instant) {
+        if matches!(purpose, Purpose::Reload | Purpose::Upgrade) {
+            self.members_are_in();
+        }
         match (purpose, outcome) {
             (Purpose::Reload, outcome) => self.finish_reload(outcome, now),
             (Purpose::LookUp, Ok(found)) => self.rehearse_executable(found.image, now),

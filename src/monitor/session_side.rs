@@ -182,7 +182,7 @@ impl Monitor {
         }
         // One that no user ever had is closed here.
         if session.authenticated {
-            self.close_elsewhere(vec![leader]);
+            self.close_elsewhere(Closes::Terminals, vec![leader]);
         }
     }
 
@@ -249,7 +249,7 @@ impl Monitor {
             // The records worker takes one that lives for one that closes its records itself.
             session.process.wait_for(LAST_WAIT);
             let killed = session.killed_session();
-            self.close_elsewhere(session.leader.take().into_iter().collect());
+            self.close_elsewhere(Closes::Terminals, session.leader.take().into_iter().collect());
             if let Some(killed) = killed {
                 self.close_records_of(killed, now);
             }

@@ -193,7 +193,10 @@ impl Monitor {
     pub(super) fn discard(&mut self, rehearsed: Option<Rehearsed>) {
         // Commands may wait in the queue of the control socket already, with descriptors.
         let control = rehearsed.and_then(|rehearsed| rehearsed.control);
-        self.close_elsewhere(control.map(|listener| listener.into_parts().0).into_iter().collect());
+        self.close_elsewhere(
+            Closes::Commands,
+            control.map(|listener| listener.into_parts().0).into_iter().collect(),
+        );
     }
 
     /// Has the relay hand back, unless it is just beginning or doing so, or a command is about to say what it wants.
@@ -225,6 +228,7 @@ impl Monitor {
     }
 
     fn try_successor(&mut self, successor: &Rehearsed, now: Instant) -> io::Result<std::convert::Infallible> {
+        self.close_unclosed_now()?;
         // What this image needs to come back: the settings in its own words.
         let shared = Shared { config: self.config.clone(), source: self.source.clone() };
         let own = Settings { shared, account: self.parts.account, warnings: Vec::new() };

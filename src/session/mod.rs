@@ -33,7 +33,7 @@ use crate::records::registry::SessionRegistry;
 use crate::records::{Pending, Writer, worker};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, DescriptorLimit, Process};
-use crate::sys::{memory_file, module_log, resolve};
+use crate::sys::{local, memory_file, module_log, resolve};
 use crate::wire::answer;
 use crate::wire::handshake::{Handshake, Name, TerminalType};
 use console::{Console, Over};
@@ -103,6 +103,9 @@ pub fn run(channel: Channel) -> io::Result<()> {
             remove_files(&files);
             return Ok(());
         }
+        Incoming::Message(ToSession::LetMembersIn { path, file, let_in }, _) => {
+            return local::let_group_in(&path, file, let_in);
+        }
         Incoming::Message(..) | Incoming::Nothing | Incoming::Closed => {
             return Err(io::Error::other("no start from the monitor"));
         }
@@ -125,7 +128,8 @@ pub fn run(channel: Channel) -> io::Result<()> {
 /// Closes descriptors whose close may wait for somebody else, after the monitor has closed its own.
 fn close_last(mut monitor: SessionEndpoint, descriptors: Vec<OwnedFd>) -> io::Result<()> {
     while !matches!(monitor.receive()?, Incoming::Closed) {}
-    drop(descriptors);
+    // They are closed with this process: that does not wait for a network.
+    std::mem::forget(descriptors);
     Ok(())
 }
 

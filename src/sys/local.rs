@@ -145,6 +145,20 @@ pub fn set_group(path: &Path, group: Option<u32>) -> io::Result<()> {
     }
 }
 
+/// Lets the group that [`set_group`] gave a listener use it, or nobody but root for a while.
+///
+/// # Errors
+/// Those of stat(2) and chmod(2); the file is another one.
+pub fn let_group_in(path: &Path, file: (u64, u64), let_in: bool) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    if identity(&found) != file {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    // Root's group: it was given to none.
+    let mode = if let_in && found.gid() != 0 { 0o660 } else { 0o600 };
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
 fn identity(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }

@@ -19,20 +19,20 @@ use crate::daemon::Daemon;
 use crate::peer::Peer;
 use crate::world::{eventually, world};
 
-const SOCKET: &str = "/run/rlogind/control";
+pub(super) const SOCKET: &str = "/run/rlogind/control";
 /// The group that may use it, in which alice is.
-const CONFIG: &str = "[control]\ngroup = \"staff\"\n";
+pub(super) const CONFIG: &str = "[control]\ngroup = \"staff\"\n";
 const STAFF: u32 = 50;
 
 /// Connections whose other end does not read, so that closing them takes a minute (SO_LINGER, socket(7)).
-struct Lingering {
+pub(super) struct Lingering {
     /// Nobody reads them; once they are closed there is nothing to wait for.
     unread: Vec<TcpStream>,
-    files: Vec<TcpStream>,
+    pub(super) files: Vec<TcpStream>,
 }
 
 impl Lingering {
-    fn make(count: usize) -> Lingering {
+    pub(super) fn make(count: usize) -> Lingering {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         // What is accepted has the same: little fits.
         setsockopt(&listener, sockopt::RcvBuf, &4096).unwrap();
@@ -47,6 +47,13 @@ impl Lingering {
             files.push(file);
         }
         Lingering { unread, files }
+    }
+
+    /// Closes the files without waiting for it, and returns the other ends: with them the waiting ends.
+    pub(super) fn leave(self) -> Vec<TcpStream> {
+        let Lingering { unread, files } = self;
+        thread::spawn(move || drop(files));
+        unread
     }
 
     fn borrow(&self) -> Vec<BorrowedFd<'_>> {
@@ -68,7 +75,7 @@ fn fill(file: &mut TcpStream) {
 }
 
 /// Makes this thread alice's, in her groups; the process stays root's.
-fn become_alice() {
+pub(super) fn become_alice() {
     let (id, group) = (ALICE.uid, STAFF);
     // SAFETY: the kernel reads one group; the system calls themselves change the calling thread only.
     let results = unsafe {

@@ -24,6 +24,7 @@ mod executables;
 mod files;
 mod fuse;
 mod hung;
+mod members;
 mod names;
 mod staller;
 mod stopped;
