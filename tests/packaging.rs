@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use toml::{Table, Value};
 
@@ -65,5 +66,41 @@ fn what_is_in_etc_is_kept_by_upgrades() {
     for asset in metadata("generate-rpm")["assets"].as_array().unwrap() {
         let in_etc = asset["dest"].as_str().unwrap().starts_with("/etc/");
         assert_eq!(in_etc, asset.get("config").is_some(), "{asset}");
+    }
+}
+
+/// The lines that the filter for fail2ban counts, of these, which have no date any more.
+fn counted(lines: &[&str]) -> String {
+    let filter = include_str!("../packaging/fail2ban/rlogind.conf");
+    let pattern = filter.lines().find_map(|line| line.strip_prefix("failregex = ")).unwrap();
+    let pattern = pattern.replace("<ADDR>", "[0-9a-f.:]+");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    fs::write(&log, lines.join("\n") + "\n").unwrap();
+    let found = Command::new("grep").args(["-P", &pattern]).arg(&log).output().unwrap();
+    assert!(found.stderr.is_empty(), "{}", String::from_utf8_lossy(&found.stderr));
+    String::from_utf8(found.stdout).unwrap()
+}
+
+#[test]
+fn fail2ban_counts_what_rlogind_has_written_and_no_other_program() {
+    let fields = "event=\"password-failed\" user=\"alice\" address=\"192.0.2.1\" port=\"1023\" tty=\"pts/0\"";
+    for of_rlogind in [" e2e rlogind[12]: ", " e2e.example.org rlogind[7]: ", " rlogind[12]: "] {
+        let line = format!("{of_rlogind}password failed for alice from 192.0.2.1 {fields}");
+        assert_eq!(counted(&[&line]), format!("{line}\n"));
+    }
+    for of_another in [
+        " e2e sshd[77]: Invalid user x ",
+        " e2e sshd[77]: rlogind[12]: ",
+        " e2e su: rlogind[12]: ",
+        " sshd[77]: rlogind[12]: ",
+        " su: rlogind[12]: ",
+        " e2e rlogind-session[12]: pam_x: ",
+        " e2e xrlogind[12]: ",
+        " e2e rlogind: ",
+        " Nov 29 10:00:02 e2e rlogind[12]: ",
+        " e2e rlogind[12]: \"",
+    ] {
+        assert_eq!(counted(&[&format!("{of_another}{fields}")]), "", "{of_another}");
     }
 }

@@ -202,7 +202,10 @@ def fail2ban_counts_failures_and_nothing_else():
     assert failures == 3, failures
     # What the journal does not believe.
     run(["runuser", "-u", "alice", "--", "logger", "--tag", "rlogind", forged])
-    for place, expected in [("/var/log/auth.log", 3), ("systemd-journal", 3)]:
+    # What another program writes of what it was sent, and what a module logs.
+    others = ["e2e sshd[77]: Invalid user x", "e2e rlogind-session[12]: x", "e2e su: rlogind[1]: x"]
+    write("/tmp/others.log", "".join(f"Nov 29 10:00:02 {other} {forged}\n" for other in others))
+    for place, expected in [("/var/log/auth.log", 3), ("systemd-journal", 3), ("/tmp/others.log", 0)]:
         told = run(["fail2ban-regex", "--print-all-matched", place, "/etc/fail2ban/filter.d/rlogind.conf"])
         assert f"Failregex: {expected} total" in told, told
         assert "192.0.2.1" not in told.replace(forged, ""), told
