@@ -214,6 +214,29 @@ fn where_anybody_may_open_reserved_ports_this_machine_is_not_trusted() {
     });
 }
 
+/// As pwunconv(8) leaves the machine, or an administrator who has never had shadow(5); `passwd -l` writes there then.
+#[test]
+fn a_lock_in_passwd_counts_without_a_shadow_entry() {
+    world(|world| {
+        world.hosts_equiv("127.0.0.1\n");
+        let _daemon = world.serve("");
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        let shadow = fs::read_to_string("/etc/shadow").unwrap();
+        let others = shadow.lines().filter(|line| !line.starts_with("alice:") && !line.starts_with("bob:"));
+        fs::write("/etc/shadow", others.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let locked = passwd.replace("alice:x:", "alice:!$6$rounds=1000$x$y:").replace("bob:x:", "bob:!:");
+        assert_ne!(locked, passwd);
+        fs::write("/etc/passwd", locked).unwrap();
+        assert!(!is_trusted(Peer::hello("alice", "alice")));
+        let line = world.audit.wait("trust-absent");
+        assert!(line.contains("the account's password is locked (trust.locked)"), "{line}");
+        assert!(is_trusted(Peer::hello("bob", "bob")), "it never had a password");
+        // The one in passwd(5) is what counts for PAM then, whatever an older entry says.
+        fs::write("/etc/shadow", shadow).unwrap();
+        assert!(!is_trusted(Peer::hello("alice", "alice")));
+    });
+}
+
 #[test]
 fn an_account_that_was_locked_is_not_trusted_unless_the_configuration_says_so() {
     world(|world| {
