@@ -10,6 +10,7 @@ use networks::{everywhere, joined, without};
 use table::{Effect, Entry};
 
 mod networks;
+mod options;
 pub mod table;
 
 const WHAT: &str = "tcp wrappers";
@@ -29,7 +30,7 @@ pub(super) fn inspect(report: &mut Report, machine: &Machine, config: &Config, a
         return;
     }
     let permitted = permitted(entries.iter().map(|(_, entry)| entry));
-    let lost = entries.iter().any(|(_, entry)| !entry.lost.is_empty());
+    let lost = entries.iter().any(|(_, entry)| entry.lost.iter().any(|lost| lost.effect != Effect::Mistake));
     let ours = without(&joined(config.access.allow.clone()), &config.access.deny);
     if ours == permitted && !lost {
         return report.ok(WHAT, format!("{} say what allow and deny say", places(&entries)));
@@ -50,8 +51,10 @@ pub(super) fn inspect(report: &mut Report, machine: &Machine, config: &Config, a
         for lost in &entry.lost {
             let (effect, mend) = in_words(lost.effect);
             let word = lost.word.escape_debug();
+            let is_mistake = lost.effect == Effect::Mistake;
+            let what = if is_mistake { "a mistake" } else { "not translated" };
             found(
-                format!("{file}:{}: not translated: {word} ({}): {effect}", entry.number, lost.why),
+                format!("{file}:{}: {what}: {word} ({}): {effect}", entry.number, lost.why),
                 mend.to_owned(),
             );
         }
@@ -78,6 +81,10 @@ fn in_words(effect: Effect) -> (&'static str, &'static str) {
         Effect::NotDone => {
             ("is not done", "the audit log names each connection; rlogind runs no command for it")
         }
+        Effect::Mistake => (
+            "the translation does what tcpd does with it",
+            "if the line was meant otherwise, mend it and ask again",
+        ),
     }
 }
 
@@ -85,9 +92,13 @@ fn in_words(effect: Effect) -> (&'static str, &'static str) {
 /// the order in which they are asked.
 pub fn permitted<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<IpNet> {
     let (mut undecided, mut permitted) = (everywhere(), Vec::new());
-    for entry in entries {
-        let left = without(&undecided, &entry.clients);
-        if entry.grants {
+    // Lines that say the same of one another decide together: thousands of them, as blocking tools write them, one by
+    // one would take too long.
+    let entries: Vec<&Entry> = entries.into_iter().collect();
+    for lines in entries.chunk_by(|one, next| one.grants == next.grants) {
+        let clients = lines.iter().flat_map(|entry| entry.clients.clone()).collect();
+        let left = without(&undecided, &joined(clients));
+        if lines.iter().any(|entry| entry.grants) {
             permitted.extend(without(&undecided, &left));
         }
         undecided = left;
@@ -248,8 +259,8 @@ mod tests {
 
     #[test]
     fn more_networks_than_allow_takes_are_not_advised() {
-        let clients: Vec<String> = (0..300).map(|n| format!("10.{}.{}.1", n / 256, n % 256)).collect();
-        let told = told(&format!("ALL: {}\n", clients.join(" ")), "ALL: ALL\n");
+        let lines: Vec<String> = (0..300).map(|n| format!("ALL: 10.{}.{}.1\n", n / 256, n % 256)).collect();
+        let told = told(&lines.concat(), "ALL: ALL\n");
         assert!(told[1].ends_with("the same needs more networks than they take"), "{told:?}");
     }
 }
