@@ -58,6 +58,37 @@ fn a_locked_account_reads_the_same_as_a_wrong_password() {
     });
 }
 
+/// Each of these addresses is a source of its own for limits.per_source, and open to every user of the machine.
+#[test]
+fn pam_limits_bounds_the_sessions_of_one_user_from_many_addresses() {
+    world(|world| {
+        fs::create_dir_all("/etc/security").unwrap();
+        fs::write("/etc/security/limits.conf", "alice hard maxlogins 2\n").unwrap();
+        let rlogin = fs::read_to_string("/etc/pam.d/rlogin").unwrap();
+        fs::write("/etc/pam.d/rlogin", rlogin + "session required pam_limits.so\n").unwrap();
+        world.hosts_equiv("127.0.1.1\n127.0.1.2\n127.0.1.3\n");
+        let _daemon = world.serve("[limits]\nper_source = 1\n");
+        let from = |last: u8| {
+            let mut peer = Peer::connect_from([127, 0, 1, last].into());
+            peer.send(handshake("alice", "alice", "vt100/38400"));
+            peer
+        };
+        let mut open = [1, 2].map(from);
+        open.iter_mut().for_each(|peer| drop(peer.expect(PROMPT)));
+        let mut third = from(3);
+        third.wait_end(PATIENCE);
+        assert!(!String::from_utf8_lossy(third.rest()).contains(PROMPT), "pam_limits keeps it out");
+        let _bob = Peer::log_in(BOB);
+        let [first, _] = open;
+        drop(first);
+        eventually("her place is free again", PATIENCE, || {
+            let mut peer = from(3);
+            peer.listen(Duration::from_secs(1));
+            String::from_utf8_lossy(&peer.data).contains(PROMPT).then_some(())
+        });
+    });
+}
+
 #[test]
 fn an_expired_account_is_said_to_the_owner_only_and_the_log_says_which() {
     world(|world| {
