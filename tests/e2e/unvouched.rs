@@ -8,8 +8,9 @@ use crate::audit::field;
 use crate::daemon;
 use crate::peer::{Peer, handshake};
 use crate::probe::{build, calls, service_with};
+use crate::processes::{self, Process};
 use crate::terminal::PATIENCE;
-use crate::world::{World, world};
+use crate::world::{World, eventually, world};
 
 /// What is typed as a name: a password, control characters that terminals obey, a line of the log.
 const NAMES: [&str; 4] = [
@@ -143,5 +144,62 @@ fn an_address_decides_and_its_name_does_not() {
         let mut peer = Peer::connect_from([127, 0, 0, 66].into());
         peer.send(handshake("nobody", "alice", "vt100/38400"));
         peer.give_password(ALICE);
+    });
+}
+
+/// The processor time that the one session process has used, in nanoseconds; 0 when there is none.
+fn processor_time() -> u64 {
+    let session = |process: &Process| process.name == "rlogind-session" && process.state != 'Z';
+    let Some(session) = processes::all().into_iter().find(session) else { return 0 };
+    let text = fs::read_to_string(format!("/proc/{}/schedstat", session.pid)).unwrap_or_default();
+    text.split(' ').next().and_then(|time| time.parse().ok()).unwrap_or(0)
+}
+
+/// How likely one of the first is longer than one of the others: the area under the curve of whoever tells them apart
+/// by time.
+fn area_under_curve(first: &[u64], others: &[u64]) -> f64 {
+    let mut others = others.to_vec();
+    others.sort_unstable();
+    let longer = |time: &u64| {
+        let below = others.partition_point(|other| other < time);
+        let not_above = others.partition_point(|other| other <= time);
+        u32::try_from(below + not_above).unwrap()
+    };
+    let twice: f64 = first.iter().map(|time| f64::from(longer(time))).sum();
+    let pairs = u32::try_from(first.len() * others.len()).unwrap();
+    twice / 2.0 / f64::from(pairs)
+}
+
+#[test]
+fn the_time_until_the_prompt_tells_no_name() {
+    world(|world| {
+        world.hosts_equiv("other.example.net\n");
+        world.write_for(ALICE, ".rhosts", "127.0.0.77 x\n127.0.0.78 y\n127.0.0.79\n");
+        let _daemon = world.serve("");
+        // RLOGIND_NAME_TRIES=2000 measures it well.
+        let tries: usize =
+            std::env::var("RLOGIND_NAME_TRIES").ok().map_or(100, |tries| tries.parse().unwrap());
+        let (mut wall, mut processor) = ([vec![], vec![]], [vec![], vec![]]);
+        for n in 0..tries * 2 {
+            // In pairs, each in another order than the one before.
+            let which = (n % 2) ^ (n / 2 % 2);
+            let [low, high] = [n % 200 + 1, n / 200 % 200 + 1].map(|part| u8::try_from(part).unwrap());
+            let mut peer = Peer::connect_from([127, high, 0, low].into());
+            let begun = Instant::now();
+            peer.send(handshake("nobody", ["alice", "quincy"][which], "vt100/38400"));
+            peer.expect("Password: ");
+            wall[which].push(u64::try_from(begun.elapsed().as_nanos()).unwrap());
+            processor[which].push(processor_time());
+            peer.send("\x03");
+            peer.wait_end(PATIENCE);
+            eventually("its process has ended", PATIENCE, || (processor_time() == 0).then_some(()));
+        }
+        let areas = [wall, processor].map(|[known, unknown]| area_under_curve(&known, &unknown));
+        println!(
+            "the area under the curve, of {tries} each: {:.3} by the clock, {:.3} by processor time",
+            areas[0], areas[1]
+        );
+        // Six times what chance makes of so few.
+        assert!(areas.iter().all(|area| (0.25..=0.75).contains(area)), "{areas:?}");
     });
 }
