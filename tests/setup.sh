@@ -15,9 +15,9 @@ for purpose in "$@"; do
         fuzz) packages="$packages g++" ;;
         # A client to log in with.
         run) packages="$packages libpam-modules rsh-redone-client" ;;
-        # Three clients, the tools that make and look into a test's own machine,
+        # Four clients, the tools that make and look into a test's own machine,
         # and the libraries of the superservers.
-        test) packages="$packages libpam-modules rsh-client rsh-redone-client putty-tools
+        test) packages="$packages libpam-modules rsh-client rsh-redone-client putty-tools ckermit
                         iproute2 procps util-linux mount coreutils
                         systemd libwrap0 libtirpc3 libbsd0 libevent-2.1-7"
               superservers="$superservers inetutils-inetd openbsd-inetd xinetd" ;;

@@ -228,10 +228,13 @@ impl<T: Terminal> Live<T> {
         self.pump_output(client, scratch, now)?;
         // Once at most: the pacer keeps the next one at a distance.
         let mut urgent = false;
-        while self.send_urgent(client, now)? {
+        while self.send_urgent(client, !client.outgoing.is_empty(), now)? {
             urgent = true;
-            // It may have been all that held the output back, and what the terminal
-            // tells then may be urgent again.
+            if !self.pacer.holds_output(now) {
+                // What follows, before the terminal is asked for more.
+                client.flush()?;
+            }
+            // It was all that held the output back, and what the terminal tells then may be urgent again.
             self.pump_output(client, scratch, now)?;
         }
         let taken = urgent || moved.1 != client.bytes_out;
@@ -244,17 +247,13 @@ impl<T: Terminal> Live<T> {
     /// Whether there is something to do at once.
     pub(super) fn has_work<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> bool {
         let input = !self.input_is_read() && self.to_terminal.is_empty() && client.readable;
-        let output = !self.output_is_read()
-            && client.outgoing.is_empty()
-            && self.readable
-            && !self.short
-            && !self.pacer.holds_output(now);
-        input || output || self.has_waiting(client)
+        let output = !self.output_is_read() && client.outgoing.is_empty() && self.readable && !self.short;
+        input || output || self.has_waiting(client, now)
     }
 
     /// Whether there is output that only waits to be sent.
-    fn has_waiting<C: Client>(&self, client: &ClientSide<C>) -> bool {
-        !client.outgoing.is_empty() && client.writable && !self.pacer.flush_is_pending()
+    fn has_waiting<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> bool {
+        !client.outgoing.is_empty() && client.writable && !self.pacer.holds_output(now)
     }
 
     /// Whether output read now is to be kept for a send with more.
@@ -264,7 +263,6 @@ impl<T: Terminal> Live<T> {
             && client.writable
             && client.outgoing.front().len() < ENOUGH
             && self.output == Output::Flowing
-            && !self.pacer.flush_is_pending()
             && !self.pacer.holds_output(now)
     }
 
@@ -406,16 +404,24 @@ impl<T: Terminal> Live<T> {
             let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], How::Once, now);
             client.outgoing.push(&scratch.bytes[..filled]);
         }
+        if self.pacer.holds_output(now) {
+            if client.outgoing.is_empty() {
+                // An urgent byte goes out only with something behind it.
+                let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], How::Once, now);
+                client.outgoing.push(&scratch.bytes[..filled]);
+            }
+            return Ok(());
+        }
         let mut collects = self.collects(client, scratch.pace, now);
         if !collects {
-            self.send_waiting(client, scratch)?;
+            if self.has_waiting(client, now) && self.pacer.is_due(now) {
+                self.send_urgent(client, true, now)?;
+            }
+            self.send_waiting(client, scratch, now)?;
             if !client.outgoing.is_empty() {
                 return Ok(());
             }
             collects = self.collects(client, scratch.pace, now);
-        }
-        if self.pacer.holds_output(now) {
-            return Ok(());
         }
         let ending = self.output != Output::Flowing;
         let wholly = self.expects_flush(now) || ending;
@@ -424,17 +430,25 @@ impl<T: Terminal> Live<T> {
         if collects && filled > 0 && client.outgoing.is_empty() {
             client.outgoing = scratch.collector();
         }
-        // After a flush it belongs behind the mark.
-        if collects || self.pacer.flush_is_pending() {
+        // What the terminal has told meanwhile goes first.
+        if collects || self.pacer.holds_output(now) {
             client.outgoing.push(&scratch.bytes[..filled]);
             return Ok(());
+        }
+        if filled > 0 && self.pacer.is_due(now) {
+            self.send_urgent(client, true, now)?;
         }
         client.send(&scratch.bytes[..filled])
     }
 
     /// Sends what was collected, or what the client would not take before.
-    fn send_waiting<C: Client>(&self, client: &mut ClientSide<C>, scratch: &mut Scratch) -> io::Result<()> {
-        if !self.has_waiting(client) {
+    fn send_waiting<C: Client>(
+        &self,
+        client: &mut ClientSide<C>,
+        scratch: &mut Scratch,
+        now: Instant,
+    ) -> io::Result<()> {
+        if !self.has_waiting(client, now) {
             return Ok(());
         }
         if scratch.pace != Pace::Crowded {
@@ -471,7 +485,12 @@ impl<T: Terminal> Live<T> {
 
     /// Sends an urgent byte if it is time for one: then it returns true, and has to be
     /// called again. Otherwise it notes when to look again.
-    fn send_urgent<C: Client>(&mut self, client: &mut ClientSide<C>, now: Instant) -> io::Result<bool> {
+    fn send_urgent<C: Client>(
+        &mut self,
+        client: &mut ClientSide<C>,
+        follows: bool,
+        now: Instant,
+    ) -> io::Result<bool> {
         let due = self.pacer.is_due(now);
         if due && !client.writable {
             // Room makes an event. Looking for it would never end with a client that stands still.
@@ -481,7 +500,7 @@ impl<T: Terminal> Live<T> {
         // The kernel is asked only when an urgent byte is due.
         let unsent = if due { client.io.unacknowledged() } else { 0 };
         let behind = usize::try_from(client.bytes_out - self.urgent_sent_at).unwrap_or(usize::MAX);
-        self.urgent_again = match self.pacer.next(now, SendQueue { unsent, behind }) {
+        self.urgent_again = match self.pacer.next(now, SendQueue { unsent, behind }, follows) {
             Next::Idle => None,
             Next::At(time) => Some(time),
             Next::Send(byte) if client.send_urgent(byte)? => {

@@ -5,6 +5,10 @@
 //! unread turns the first into text on the screen, and a client that is still starting up loses it. So
 //! this must never allow two urgent bytes close together, and never anything next to the
 //! first request for the window size, which some clients recognise only alone.
+//!
+//! Some receivers read ordinary data as soon as they have an urgent byte, and wait until there is some. So an urgent
+//! byte goes directly in front of output: it waits for the next one, and output that comes waits for it. Only the
+//! first request may go before there is any output at all, as the shell's start waits for the answer.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +24,9 @@ pub const COOKED: u8 = 0x20;
 pub const WINDOW: u8 = 0x80;
 
 /// From the zero byte to [`WINDOW`]: clients that fork a reader lose one that comes directly behind it.
-pub const WINDOW_DELAY: Duration = Duration::from_millis(30);
+pub const WINDOW_DELAY: Duration = Duration::from_millis(10);
+/// How long the first output waits for a [`WINDOW`] that is due, on a link that is slow.
+pub const WINDOW_HOLD: Duration = Duration::from_millis(10);
 /// How long a due [`WINDOW`] waits for an empty send queue.
 pub const WINDOW_PATIENCE: Duration = Duration::from_millis(220);
 /// After an unanswered [`WINDOW`] it is sent once more: clients lose it now and then.
@@ -28,7 +34,7 @@ pub const WINDOW_AGAIN: Duration = Duration::from_secs(1);
 /// After a [`WINDOW`] without an answer, for so long, nothing else is sent.
 pub const WINDOW_ALONE: Duration = Duration::from_millis(300);
 /// The least time between two urgent bytes, whatever happens.
-pub const GAP: Duration = Duration::from_millis(20);
+pub const GAP: Duration = Duration::from_millis(50);
 /// How long any other byte waits for an empty send queue: a slow link delays it but never drops it.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -217,13 +223,16 @@ impl Pacer {
         self.first_waiting().is_some_and(|waiting| waiting.due <= now)
     }
 
-    /// What to do at `now`. The queue is looked at only when a byte [is due](Pacer::is_due).
-    pub fn next(&self, now: Instant, queue: Queue) -> Next {
+    /// What to do at `now`. The queue is looked at only when a byte [is due](Pacer::is_due). `follows`: there is output
+    /// that goes out directly behind an urgent byte.
+    pub fn next(&self, now: Instant, queue: Queue, follows: bool) -> Next {
         let Some(waiting) = self.first_waiting() else { return Next::Idle };
         // Never while the last one is on its way: the client would take that for text.
         let patience = waiting.patience.filter(|_| self.last.is_none() || queue.has_last());
         if now < waiting.due {
             Next::At(waiting.due)
+        } else if !follows && !self.may_go_first(queue) {
+            Next::Idle
         } else if queue.unsent == 0 || patience.is_some_and(|end| now >= end) {
             Next::Send(waiting.byte)
         } else {
@@ -233,6 +242,11 @@ impl Pacer {
             let again = now + look;
             Next::At(patience.map_or(again, |end| end.min(again)))
         }
+    }
+
+    /// Whether what comes next is the request, and all output is still to come.
+    fn may_go_first(&self, queue: Queue) -> bool {
+        matches!(self.request, Request::Due(_)) && self.last.is_none() && queue.behind == 0
     }
 
     /// `byte` was sent as urgent data at `now`.
@@ -260,16 +274,16 @@ impl Pacer {
 
     /// Whether terminal output has to wait at `now`.
     ///
-    /// While a flush is pending it must, always: what is sent before the mark the client throws away. While a
-    /// change of flow control is next it must, so that the send queue can run empty. The
-    /// request for the window size never holds anything up.
+    /// While a flush is pending it must, always: what is sent before the mark the client throws away. For a
+    /// change of flow control it must, unless that is far off, so that it can follow and the send queue can run empty;
+    /// for the first request a moment. The second one holds nothing up.
     pub fn holds_output(&self, now: Instant) -> bool {
-        self.flush.is_some() || self.first_waiting().is_some_and(|w| w.byte != WINDOW && w.due <= now)
-    }
-
-    /// Whether what is output now belongs behind a mark that is not sent yet.
-    pub fn flush_is_pending(&self) -> bool {
-        self.flush.is_some()
+        let change = || self.change_waiting().is_some_and(|waiting| waiting.due <= now + GAP);
+        let request = match self.request {
+            Request::Due(since) => now < self.after_gap(since + WINDOW_DELAY) + WINDOW_HOLD,
+            Request::Sent(_) | Request::SentAgain(_) | Request::Over => false,
+        };
+        self.flush.is_some() || request || change()
     }
 
     /// What goes first: what is due first, and at the same time the request, so that nothing can crowd it out. The
@@ -331,15 +345,18 @@ mod tests {
         Queue { unsent, behind: usize::MAX }
     }
 
+    /// An empty one, before anything was output.
+    const UNUSED: Queue = Queue { unsent: 0, behind: 0 };
+
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
     }
 
-    /// A pacer whose request was sent and answered at 30 ms; and the time of its zero byte.
+    /// A pacer whose request was sent and answered at 10 ms; and the time of its zero byte.
     fn settled() -> (Pacer, Instant) {
         let start = Instant::now();
         let mut pacer = Pacer::new(start);
-        pacer.sent(WINDOW, start + ms(30));
+        pacer.sent(WINDOW, start + ms(10));
         pacer.window_size_came();
         (pacer, start)
     }
@@ -348,72 +365,152 @@ mod tests {
     fn the_request_goes_out_alone_a_moment_after_the_zero_byte() {
         let start = Instant::now();
         let mut pacer = Pacer::new(start);
-        assert_eq!(pacer.next(start, queue(0)), Next::At(start + ms(30)));
-        assert_eq!(pacer.next(start + ms(30), queue(0)), Next::Send(WINDOW));
+        assert_eq!(pacer.next(start, queue(0), true), Next::At(start + ms(10)));
+        assert_eq!(pacer.next(start + ms(10), queue(0), true), Next::Send(WINDOW));
         // Not while data is unread, but no longer than for a quarter of a second.
-        assert_eq!(pacer.next(start + ms(30), queue(1)), Next::At(start + ms(31)));
-        assert_eq!(pacer.next(start + ms(50), queue(1)), Next::At(start + ms(55)));
-        assert_eq!(pacer.next(start + ms(130), queue(1)), Next::At(start + ms(140)));
-        assert_eq!(pacer.next(start + ms(249), queue(1)), Next::At(start + ms(250)));
-        assert_eq!(pacer.next(start + ms(250), queue(1)), Next::Send(WINDOW));
-        assert!(!pacer.holds_output(start + ms(40)));
+        assert_eq!(pacer.next(start + ms(10), queue(1), true), Next::At(start + ms(11)));
+        assert_eq!(pacer.next(start + ms(30), queue(1), true), Next::At(start + ms(35)));
+        assert_eq!(pacer.next(start + ms(110), queue(1), true), Next::At(start + ms(120)));
+        assert_eq!(pacer.next(start + ms(229), queue(1), true), Next::At(start + ms(230)));
+        assert_eq!(pacer.next(start + ms(230), queue(1), true), Next::Send(WINDOW));
         // A mode that changes meanwhile waits, and holds nothing up.
-        pacer.flow_control(FlowControl::Program, start + ms(35));
-        assert_eq!(pacer.next(start + ms(40), queue(0)), Next::Send(WINDOW));
-        assert!(!pacer.holds_output(start + ms(40)));
-        pacer.sent(WINDOW, start + ms(40));
-        assert_eq!(pacer.next(start + ms(41), queue(0)), Next::At(start + ms(340)));
-        assert!(!pacer.holds_output(start + ms(339)));
-        assert!(pacer.holds_output(start + ms(340)));
-        assert_eq!(pacer.next(start + ms(340), queue(0)), Next::Send(RAW));
+        pacer.flow_control(FlowControl::Program, start + ms(15));
+        assert_eq!(pacer.next(start + ms(20), queue(0), true), Next::Send(WINDOW));
+        assert!(!pacer.holds_output(start + ms(20)));
+        pacer.sent(WINDOW, start + ms(20));
+        assert_eq!(pacer.next(start + ms(21), queue(0), true), Next::At(start + ms(320)));
+        // Not until it is near.
+        assert!(!pacer.holds_output(start + ms(269)));
+        assert!(pacer.holds_output(start + ms(270)));
+        assert_eq!(pacer.next(start + ms(319), queue(0), true), Next::At(start + ms(320)));
+        assert_eq!(pacer.next(start + ms(320), queue(0), true), Next::Send(RAW));
+    }
+
+    #[test]
+    fn the_first_request_alone_goes_before_there_is_output() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        let due = start + WINDOW_DELAY;
+        assert_eq!(pacer.next(start, UNUSED, false), Next::At(due));
+        assert_eq!(pacer.next(due, UNUSED, false), Next::Send(WINDOW));
+        // The zero byte is still on its way.
+        assert_eq!(pacer.next(due, Queue { unsent: 1, ..UNUSED }, false), Next::At(due + ms(1)));
+        // Output that went out meanwhile ends that.
+        assert_eq!(pacer.next(due, queue(0), false), Next::Idle);
+        assert_eq!(pacer.next(due, queue(0), true), Next::Send(WINDOW));
+        // And so does an urgent byte: the second one, or one that somebody sent before us.
+        pacer.sent(WINDOW, due);
+        assert_eq!(pacer.next(due + WINDOW_AGAIN, UNUSED, false), Next::Idle);
+        let recovered = Pacer::recovered(start);
+        assert_eq!(recovered.next(start + GAP, UNUSED, false), Next::Idle);
+        assert_eq!(recovered.next(start + GAP, UNUSED, true), Next::Send(WINDOW));
+    }
+
+    #[test]
+    fn what_is_due_waits_for_output_to_follow() {
+        let (mut pacer, start) = settled();
+        let now = start + ms(20);
+        pacer.flush(now);
+        pacer.flow_control(FlowControl::Program, now);
+        // Before it is due, its time is all that counts.
+        assert_eq!(pacer.next(now, queue(0), false), Next::At(start + ms(60)));
+        assert!(pacer.holds_output(now));
+        // However long it takes, and whatever the send queue.
+        for later in [start + ms(60), now + PATIENCE, now + ms(60_000)] {
+            assert!(pacer.is_due(later));
+            assert_eq!(pacer.next(later, queue(0), false), Next::Idle);
+            assert_eq!(pacer.next(later, queue(5), false), Next::Idle);
+            assert_eq!(pacer.next(later, UNUSED, false), Next::Idle);
+            assert!(pacer.holds_output(later));
+            assert_eq!(pacer.next(later, queue(0), true), Next::Send(FLUSH | RAW));
+        }
+        // The wait for output is patience enough.
+        assert_eq!(pacer.next(now + ms(60_000), queue(5), true), Next::Send(FLUSH | RAW));
+    }
+
+    #[test]
+    fn the_first_output_waits_a_moment_for_the_request() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        let end = start + WINDOW_DELAY + WINDOW_HOLD;
+        assert!(pacer.holds_output(start));
+        assert!(pacer.holds_output(end - ms(1)));
+        // On a slow link it goes, and the request in front of what comes later.
+        assert!(!pacer.holds_output(end));
+        assert_eq!(pacer.next(end, queue(9), false), Next::Idle);
+        assert_eq!(pacer.next(end, queue(9), true), Next::At(end + WINDOW_HOLD / 4));
+        assert_eq!(pacer.next(end + ms(5), queue(0), true), Next::Send(WINDOW));
+        pacer.sent(WINDOW, start + WINDOW_DELAY);
+        assert!(!pacer.holds_output(start + WINDOW_DELAY));
+        // The gap to what somebody sent before us comes first.
+        let recovered = Pacer::recovered(start);
+        assert!(recovered.holds_output(start + GAP + WINDOW_HOLD - ms(1)));
+        assert!(!recovered.holds_output(start + GAP + WINDOW_HOLD));
+    }
+
+    #[test]
+    fn the_second_request_holds_nothing_up() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        pacer.sent(WINDOW, start + ms(10));
+        let due = start + ms(1010);
+        for now in [due - ms(1), due, due + ms(9000)] {
+            assert!(!pacer.holds_output(now));
+        }
+        assert_eq!(pacer.next(due, queue(0), false), Next::Idle);
+        assert_eq!(pacer.next(due + ms(9000), queue(0), false), Next::Idle);
+        assert_eq!(pacer.next(due + ms(9000), queue(1), true), Next::At(due + ms(9200)));
+        assert_eq!(pacer.next(due + ms(9000), queue(0), true), Next::Send(WINDOW));
     }
 
     #[test]
     fn an_answer_ends_the_quiet_but_not_the_gap() {
         let start = Instant::now();
         let mut pacer = Pacer::new(start);
-        pacer.flow_control(FlowControl::Program, start);
-        pacer.sent(WINDOW, start + ms(30));
+        pacer.sent(WINDOW, start + ms(10));
+        pacer.flow_control(FlowControl::Program, start + ms(11));
+        assert_eq!(pacer.next(start + ms(15), queue(0), true), Next::At(start + ms(310)));
+        assert!(!pacer.holds_output(start + ms(15)));
         pacer.window_size_came();
-        assert_eq!(pacer.next(start + ms(35), queue(0)), Next::At(start + ms(50)));
-        assert!(!pacer.holds_output(start + ms(49)));
-        assert_eq!(pacer.next(start + ms(50), queue(0)), Next::Send(RAW));
-        pacer.sent(RAW, start + ms(50));
-        assert_eq!(pacer.next(start + ms(50), queue(0)), Next::Idle);
+        assert_eq!(pacer.next(start + ms(15), queue(0), true), Next::At(start + ms(60)));
+        assert!(pacer.holds_output(start + ms(15)));
+        assert_eq!(pacer.next(start + ms(60), queue(0), true), Next::Send(RAW));
+        pacer.sent(RAW, start + ms(60));
+        assert_eq!(pacer.next(start + ms(60), queue(0), true), Next::Idle);
     }
 
     #[test]
     fn without_an_answer_the_request_goes_once_more() {
         let start = Instant::now();
         let mut pacer = Pacer::new(start);
-        pacer.sent(WINDOW, start + ms(30));
-        assert_eq!(pacer.next(start + ms(31), queue(0)), Next::At(start + ms(1030)));
-        assert_eq!(pacer.next(start + ms(1030), queue(5)), Next::At(start + ms(1031)));
+        pacer.sent(WINDOW, start + ms(10));
+        assert_eq!(pacer.next(start + ms(11), queue(0), true), Next::At(start + ms(1010)));
+        assert_eq!(pacer.next(start + ms(1010), queue(5), true), Next::At(start + ms(1011)));
         // It is never in a hurry: the first one may still be unread.
-        assert_eq!(pacer.next(start + ms(9999), queue(5)), Next::At(start + ms(10_199)));
-        assert_eq!(pacer.next(start + ms(1030), queue(0)), Next::Send(WINDOW));
-        pacer.sent(WINDOW, start + ms(1030));
-        assert_eq!(pacer.next(start + ms(1030), queue(0)), Next::Idle);
+        assert_eq!(pacer.next(start + ms(9999), queue(5), true), Next::At(start + ms(10_199)));
+        assert_eq!(pacer.next(start + ms(1010), queue(0), true), Next::Send(WINDOW));
+        pacer.sent(WINDOW, start + ms(1010));
+        assert_eq!(pacer.next(start + ms(1010), queue(0), true), Next::Idle);
         // Alone, as the first time.
-        pacer.flush(start + ms(1050));
-        assert_eq!(pacer.next(start + ms(1050), queue(0)), Next::At(start + ms(1330)));
+        pacer.flush(start + ms(1060));
+        assert_eq!(pacer.next(start + ms(1060), queue(0), true), Next::At(start + ms(1310)));
         pacer.window_size_came();
-        assert_eq!(pacer.next(start + ms(1050), queue(0)), Next::Send(FLUSH));
+        assert_eq!(pacer.next(start + ms(1060), queue(0), true), Next::Send(FLUSH));
     }
 
     #[test]
     fn the_second_request_keeps_its_distance_and_lets_others_pass() {
         let start = Instant::now();
         let mut pacer = Pacer::new(start);
-        pacer.sent(WINDOW, start + ms(30));
-        pacer.flush(start + ms(1020));
-        assert_eq!(pacer.next(start + ms(1025), queue(0)), Next::Send(FLUSH));
-        pacer.sent(FLUSH, start + ms(1025));
-        pacer.flush(start + ms(1026));
-        assert_eq!(pacer.next(start + ms(1045), queue(0)), Next::Send(FLUSH));
-        pacer.sent(FLUSH, start + ms(1045));
-        assert_eq!(pacer.next(start + ms(1050), queue(0)), Next::At(start + ms(1065)));
-        assert_eq!(pacer.next(start + ms(1065), queue(0)), Next::Send(WINDOW));
+        pacer.sent(WINDOW, start + ms(10));
+        pacer.flush(start + ms(1000));
+        assert_eq!(pacer.next(start + ms(1005), queue(0), true), Next::Send(FLUSH));
+        pacer.sent(FLUSH, start + ms(1005));
+        pacer.flush(start + ms(1006));
+        assert_eq!(pacer.next(start + ms(1055), queue(0), true), Next::Send(FLUSH));
+        pacer.sent(FLUSH, start + ms(1055));
+        assert_eq!(pacer.next(start + ms(1060), queue(0), true), Next::At(start + ms(1105)));
+        assert_eq!(pacer.next(start + ms(1105), queue(0), true), Next::Send(WINDOW));
     }
 
     #[test]
@@ -421,7 +518,7 @@ mod tests {
         let start = Instant::now();
         let mut pacer = Pacer::new(start);
         pacer.window_size_came();
-        assert_eq!(pacer.next(start + ms(30), queue(0)), Next::Send(WINDOW));
+        assert_eq!(pacer.next(start + ms(10), queue(0), true), Next::Send(WINDOW));
     }
 
     #[test]
@@ -430,8 +527,8 @@ mod tests {
         pacer.flush(start + ms(100));
         let late = start + ms(5000);
         // One byte was written behind the last urgent one, and two are not acknowledged.
-        assert_eq!(pacer.next(late, Queue { unsent: 2, behind: 1 }), Next::At(late + ms(10)));
-        assert_eq!(pacer.next(late, Queue { unsent: 1, behind: 1 }), Next::Send(FLUSH));
+        assert_eq!(pacer.next(late, Queue { unsent: 2, behind: 1 }, true), Next::At(late + ms(10)));
+        assert_eq!(pacer.next(late, Queue { unsent: 1, behind: 1 }, true), Next::Send(FLUSH));
     }
 
     #[test]
@@ -439,27 +536,27 @@ mod tests {
         let (mut pacer, start) = settled();
         let now = start + ms(100);
         pacer.flow_control(FlowControl::Client, now);
-        assert_eq!(pacer.next(now, queue(0)), Next::Idle, "cooked already");
+        assert_eq!(pacer.next(now, queue(0), true), Next::Idle, "cooked already");
         pacer.flow_control(FlowControl::Program, now);
         pacer.flow_control(FlowControl::Client, now);
-        assert_eq!(pacer.next(now, queue(0)), Next::Idle, "and back again");
+        assert_eq!(pacer.next(now, queue(0), true), Next::Idle, "and back again");
         assert!(!pacer.holds_output(now));
         pacer.flush(now);
         pacer.flush(now);
         pacer.flow_control(FlowControl::Program, now);
-        assert_eq!(pacer.next(now, queue(0)), Next::Send(FLUSH | RAW));
+        assert_eq!(pacer.next(now, queue(0), true), Next::Send(FLUSH | RAW));
         pacer.sent(FLUSH | RAW, now);
         assert_eq!(pacer.told, FlowControl::Program);
-        assert_eq!(pacer.next(now, queue(0)), Next::Idle);
+        assert_eq!(pacer.next(now, queue(0), true), Next::Idle);
         assert!(!pacer.holds_output(now));
         pacer.flow_control(FlowControl::Client, now);
-        assert_eq!(pacer.next(now, queue(0)), Next::At(now + GAP));
-        assert_eq!(pacer.next(now + GAP, queue(0)), Next::Send(COOKED));
+        assert_eq!(pacer.next(now, queue(0), true), Next::At(now + GAP));
+        assert_eq!(pacer.next(now + GAP, queue(0), true), Next::Send(COOKED));
         pacer.flush(now + ms(1));
-        assert_eq!(pacer.next(now + GAP, queue(0)), Next::Send(FLUSH | COOKED));
+        assert_eq!(pacer.next(now + GAP, queue(0), true), Next::Send(FLUSH | COOKED));
         pacer.sent(FLUSH | COOKED, now + GAP);
         assert_eq!(pacer.told, FlowControl::Client);
-        assert_eq!(pacer.next(now + GAP, queue(0)), Next::Idle);
+        assert_eq!(pacer.next(now + GAP, queue(0), true), Next::Idle);
     }
 
     #[test]
@@ -467,16 +564,16 @@ mod tests {
         let (mut pacer, start) = settled();
         let now = start + ms(100);
         pacer.flow_control(FlowControl::Program, now);
-        assert_eq!(pacer.next(now + ms(500), queue(9)), Next::At(now + ms(510)));
-        assert_eq!(pacer.next(now + ms(999), queue(9)), Next::At(now + ms(1000)));
-        assert_eq!(pacer.next(now + ms(1000), queue(9)), Next::Send(RAW));
+        assert_eq!(pacer.next(now + ms(500), queue(9), true), Next::At(now + ms(510)));
+        assert_eq!(pacer.next(now + ms(999), queue(9), true), Next::At(now + ms(1000)));
+        assert_eq!(pacer.next(now + ms(1000), queue(9), true), Next::Send(RAW));
         // Wanting it again does not start the waiting again.
         pacer.flow_control(FlowControl::Program, now + ms(700));
-        assert_eq!(pacer.next(now + ms(1000), queue(9)), Next::Send(RAW));
+        assert_eq!(pacer.next(now + ms(1000), queue(9), true), Next::Send(RAW));
         // The gap holds even then.
         pacer.sent(FLUSH, now + ms(995));
-        assert_eq!(pacer.next(now + ms(1000), queue(9)), Next::At(now + ms(1015)));
-        assert_eq!(pacer.next(now + ms(1015), queue(9)), Next::Send(RAW));
+        assert_eq!(pacer.next(now + ms(1000), queue(9), true), Next::At(now + ms(1045)));
+        assert_eq!(pacer.next(now + ms(1045), queue(9), true), Next::Send(RAW));
     }
 
     #[test]
@@ -485,10 +582,10 @@ mod tests {
         let mut pacer = Pacer::new(start);
         pacer.flush(start + ms(1));
         assert!(pacer.holds_output(start + ms(1)), "even before anything may be sent");
-        pacer.sent(WINDOW, start + ms(30));
-        assert!(pacer.holds_output(start + ms(31)));
-        pacer.sent(FLUSH, start + ms(330));
-        assert!(!pacer.holds_output(start + ms(330)));
+        pacer.sent(WINDOW, start + ms(10));
+        assert!(pacer.holds_output(start + ms(11)));
+        pacer.sent(FLUSH, start + ms(310));
+        assert!(!pacer.holds_output(start + ms(310)));
     }
 
     #[test]
@@ -500,7 +597,7 @@ mod tests {
             pacer.flow_control(FlowControl::Program, start + ms(695));
         };
         let mut asked = Pacer::new(start);
-        asked.sent(WINDOW, start + ms(30));
+        asked.sent(WINDOW, start + ms(10));
         let mut urgent = settled().0;
         flush_and_change(&mut urgent);
         let mut busy = asked.state(now);
@@ -513,9 +610,9 @@ mod tests {
         }
         // Asked once, it asks a second time only.
         let mut taken = Pacer::from_state(&asked.state(now), now);
-        assert_eq!(taken.next(now, queue(0)), Next::At(start + ms(1030)));
+        assert_eq!(taken.next(now, queue(0), true), Next::At(start + ms(1010)));
         taken.window_size_came();
-        assert_eq!(taken.next(now, queue(0)), Next::Idle);
+        assert_eq!(taken.next(now, queue(0), true), Next::Idle);
     }
 
     #[test]
@@ -524,13 +621,13 @@ mod tests {
             let now = Instant::now();
             let mut pacer = Pacer::recovered(now);
             pacer.insist_on_flow_control(wanted, now);
-            assert_eq!(pacer.next(now, queue(0)), Next::At(now + WINDOW_DELAY));
-            assert_eq!(pacer.next(now + ms(30), queue(0)), Next::Send(WINDOW));
-            pacer.sent(WINDOW, now + ms(30));
+            assert_eq!(pacer.next(now, queue(0), true), Next::At(now + GAP));
+            assert_eq!(pacer.next(now + ms(50), queue(0), true), Next::Send(WINDOW));
+            pacer.sent(WINDOW, now + ms(50));
             pacer.window_size_came();
-            assert_eq!(pacer.next(now + ms(50), queue(0)), Next::Send(byte));
-            pacer.sent(byte, now + ms(50));
-            assert_eq!(pacer.next(now + ms(5000), queue(0)), Next::Idle);
+            assert_eq!(pacer.next(now + ms(100), queue(0), true), Next::Send(byte));
+            pacer.sent(byte, now + ms(100));
+            assert_eq!(pacer.next(now + ms(5000), queue(0), true), Next::Idle);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::accounts::{ALICE, BOB, PROMPT, ROOT};
+use crate::accounts::{ALICE, Account, BOB, PROMPT, ROOT};
 use crate::audit::field;
 use crate::terminal::{Client, PATIENCE, Terminal};
 use crate::world::{World, world};
@@ -286,5 +286,73 @@ fn a_background_job_on_the_terminal_does_not_hold_the_client() {
         screen.send("(trap '' HUP; sleep 60) & exit 0\r");
         screen.wait_end(Duration::from_secs(10));
         world.audit.wait("session-closed");
+    });
+}
+
+/// Longer than it takes until the request for the window size is repeated, also before the first output.
+const SLOWLY: Duration = Duration::from_millis(1500);
+
+/// C-Kermit logs in, its user waits so long before the password, and then works as long as `work` says.
+fn with_kermit(world: &World, account: Account, wait: Duration, work: impl FnOnce(&mut Terminal)) {
+    let _daemon = world.serve("");
+    let command = format!("rlogin 127.0.0.1 {}, exit", account.name);
+    let Some(mut screen) = world.client(Client::Kermit, ROOT, &[&command]) else { return };
+    screen.expect("Password: ");
+    thread::sleep(wait);
+    screen.send(format!("{}\r", account.password));
+    screen.expect(PROMPT);
+    work(&mut screen);
+    screen.send("exit\r");
+    screen.wait_end(PATIENCE);
+}
+
+#[test]
+fn kermit_takes_a_password_typed_slowly() {
+    world(|world| {
+        for wait in [SLOWLY, SLOWLY * 2] {
+            with_kermit(world, ALICE, wait, |screen| assert_eq!(screen.run("id -un"), "alice"));
+        }
+    });
+}
+
+/// It has no answer to the request, and waits for output behind all that it is told.
+#[test]
+fn kermit_takes_what_is_typed_slowly_while_modes_change() {
+    world(|world| {
+        with_kermit(world, ALICE, SLOWLY, |screen| {
+            for command in ["id -un", "stty -ixon", "echo still here", "stty ixon", "stty -ixon", "id -un"] {
+                thread::sleep(SLOWLY * 2);
+                screen.run(command);
+            }
+        });
+    });
+}
+
+#[test]
+fn kermit_takes_what_is_typed_slowly_into_a_bash_with_line_editing() {
+    world(|world| {
+        with_kermit(world, BOB, SLOWLY, |screen| {
+            for command in ["id -un", "stty -ixon", "stty ixon"] {
+                thread::sleep(SLOWLY * 2);
+                screen.send(format!("{command}; echo o\"\"k\r"));
+                screen.expect("ok\r\n");
+                screen.expect(PROMPT);
+            }
+        });
+    });
+}
+
+#[test]
+fn kermit_goes_on_behind_an_interrupt() {
+    world(|world| {
+        with_kermit(world, ALICE, Duration::ZERO, |screen| {
+            for _ in 0..2 {
+                thread::sleep(SLOWLY);
+                screen.send("cat\r");
+                thread::sleep(SLOWLY);
+                screen.send("\x03");
+                screen.expect(&format!("^C\r\n{PROMPT}"));
+            }
+        });
     });
 }

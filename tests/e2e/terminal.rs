@@ -26,6 +26,8 @@ pub(crate) enum Client {
     RshRedone,
     /// PuTTY's; sends no client user, and ignores all urgent bytes but the window request.
     Plink,
+    /// C-Kermit, whose commands say what it does. It answers each urgent byte with a read that waits for output.
+    Kermit,
 }
 
 impl Client {
@@ -35,6 +37,7 @@ impl Client {
             Client::Netkit => "netkit-rlogin",
             Client::RshRedone => "rsh-redone-rlogin",
             Client::Plink => "plink",
+            Client::Kermit => "kermit",
         }
     }
 
@@ -43,6 +46,8 @@ impl Client {
             // Without -8, with which it would leave ^S and ^Q alone whatever the server says.
             Client::Netkit | Client::RshRedone => &[],
             Client::Plink => &["-rlogin"],
+            // Without anybody's own commands, and then those that follow.
+            Client::Kermit => &["-Y", "-C"],
         }
     }
 }

@@ -28,6 +28,8 @@ const LEFT: Duration = Duration::from_secs(2);
 const LAST_OUTPUT: Duration = Duration::from_secs(120);
 const STANDSTILL: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(2);
+/// So many pieces of output have all that is urgent in front of them: the first request, and what goes in one byte.
+const PROMPTS: usize = 2;
 
 #[derive(Debug, Clone, Copy)]
 enum Message {
@@ -45,6 +47,8 @@ pub(crate) struct Run {
     again: bool,
     wake: Option<Duration>,
     settling: bool,
+    /// How often the program wrote more so that something urgent could go in front of it.
+    prompts: usize,
     ending: bool,
     live: bool,
     /// The session could not be opened: the loop drops the connection at once.
@@ -84,6 +88,7 @@ impl Run {
             again: true,
             wake: None,
             settling: false,
+            prompts: 0,
             ending: false,
             live: false,
             forgotten: false,
@@ -165,6 +170,11 @@ impl Run {
             self.pending_time += next.saturating_sub(now);
         }
         kernel.now = next.max(now);
+        let arrived = kernel.socket.unacknowledged() == 0 && kernel.socket.takes_bytes();
+        if self.live && !arrived {
+            let until = kernel.now;
+            kernel.judge.check_bare(until, false);
+        }
         kernel.elapse();
         drop(kernel);
         if !self.again && !self.timer_is_due() {
@@ -191,6 +201,11 @@ impl Run {
     /// Nothing will ever happen by itself.
     fn quiet(&mut self) {
         assert!(self.live && self.settling && !self.ending, "stalled");
+        if self.kernel().judge.waits_for_output() && self.prompts < PROMPTS {
+            self.prompts += 1;
+            self.kernel().plan(Duration::ZERO, Happening::ProgramWrites(1));
+            return;
+        }
         self.check_settled();
         self.end();
     }
@@ -332,6 +347,10 @@ impl Run {
         let bytes = RelayState { entries: vec![entry.clone()] }.to_bytes().unwrap();
         let read = RelayState::from_bytes(&bytes).unwrap().entries.pop().unwrap();
         assert_eq!(read, entry);
+        // A size that waits for its time is passed on first.
+        if let Some(size) = self.connection.last_size() {
+            self.kernel().judge.resized(size);
+        }
         let client = FakeClient(Rc::clone(&self.kernel));
         let terminal = self.live.then(|| FakeTerminal(Rc::clone(&self.kernel)));
         let services = Rc::new(Services { names: Vec::new(), help: false });
@@ -527,6 +546,11 @@ impl Run {
     /// Nothing that has an end takes longer than promised.
     fn check_times(&self) {
         let now = self.now();
+        if self.live {
+            let mut kernel = self.kernel();
+            let arrived = kernel.socket.unacknowledged() == 0 && kernel.socket.takes_bytes();
+            kernel.judge.check_bare(now, arrived);
+        }
         let within = |since: Option<Duration>, limit: Duration, what: &str| {
             assert!(since.is_none_or(|since| now <= since + limit + LATENESS * 2), "{what}");
         };

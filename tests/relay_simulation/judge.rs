@@ -11,8 +11,14 @@ use rlogind::wire::window::WindowSize;
 const FAREWELL: &[u8] = b"rlogind: Idle for too long.\r\n";
 /// The most the relay may hold of either direction.
 const HELD: usize = 128 * 1024;
-/// The least time between two urgent bytes, and from the zero byte to the first.
-const GAP: Duration = Duration::from_millis(20);
+/// From the zero byte to the first urgent byte at least.
+const START: Duration = Duration::from_millis(10);
+/// The least time between two urgent bytes.
+const GAP: Duration = Duration::from_millis(50);
+/// How late a timer of the loop may be, and what it does in the turn after.
+const LATENESS: Duration = Duration::from_millis(4);
+/// How long the first request waits for an empty send queue; then it goes in front of the next output.
+const REQUEST_PATIENCE: Duration = Duration::from_millis(220);
 /// The quiet behind an unanswered request for the window size.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -68,6 +74,8 @@ pub(crate) struct Judge {
     told: FlowControl,
     last_urgent: Option<Duration>,
     last_request: Option<Duration>,
+    /// Since when an urgent byte is the last thing that the client has, while there is output; and how long it may be.
+    bare: Option<(Duration, Duration)>,
     /// So many of the messages were read whole.
     whole: usize,
     requests: usize,
@@ -106,6 +114,7 @@ impl Default for Judge {
             told: FlowControl::Client,
             last_urgent: None,
             last_request: None,
+            bare: None,
             whole: 0,
             requests: 0,
             urgent: 0,
@@ -233,6 +242,8 @@ impl Judge {
             self.flush_owed = true;
             // What is not sent by now never is, but for the read it may have come in the middle of.
             self.next = self.next.max(self.doubtful);
+            // So perhaps nothing can follow the last urgent byte. What does has to wait for its mark.
+            self.bare = None;
             let kept = self.untold.take().is_none_or(|behind| self.next <= behind);
             assert!(kept, "output that came behind a flush is dropped");
         }
@@ -260,13 +271,16 @@ impl Judge {
         self.last_taken = now;
         if asked == &FAREWELL[self.farewell..] && self.success.is_some() {
             self.farewell += bytes.len();
-        } else if self.success.is_some() {
+        } else if let Some(success) = self.success {
             assert_eq!(self.farewell, 0, "output behind the farewell");
+            let asked = self.requests > 0 || now < success + START + REQUEST_PATIENCE;
+            assert!(asked, "output goes ahead of the first request");
             // Of one that is given up for being idle the mark does not come any more.
             assert!(!self.flush_owed || self.finished, "output before the mark of its flush");
             let due = self.output.get(self.next..self.next + bytes.len());
             assert!(due == Some(bytes), "the client got what is not the next output");
             self.next += bytes.len();
+            self.bare = None;
             assert!(self.untold.is_none_or(|behind| self.next <= behind), "output sent ahead of its flush");
             self.to_client += bytes.len() as u64;
         } else if self.opened {
@@ -280,8 +294,16 @@ impl Judge {
     /// `overtakes`: the client's system has not acknowledged the last urgent byte.
     pub(crate) fn urgent_sent(&mut self, byte: u8, now: Duration, overtakes: bool) {
         let Some(success) = self.success else { panic!("urgent data before the zero byte") };
-        let since = now - self.last_urgent.unwrap_or(success);
-        assert!(since >= GAP, "{byte:#x} only {since:?} behind the last one");
+        let (least, since) = self.last_urgent.map_or((START, now - success), |last| (GAP, now - last));
+        assert!(since >= least, "{byte:#x} only {since:?} behind the last one");
+        let follows = !self.all_output_is_sent();
+        let first = byte == WINDOW && self.requests == 0 && self.to_client == 0;
+        assert!(follows || first, "{byte:#x} with nothing behind it");
+        if follows {
+            // Output behind the request may have to wait for what goes in front of it, and that for the request's quiet.
+            let longest = if byte == WINDOW { QUIET } else { GAP };
+            self.bare = Some((now, longest));
+        }
         assert!(!overtakes, "{byte:#x} while the last one is on its way");
         if byte == WINDOW {
             self.requests += 1;
@@ -315,9 +337,25 @@ impl Judge {
         self.told = mode;
     }
 
+    /// At `now`; `arrived`: the client's system has all that was sent, and takes more.
+    pub(crate) fn check_bare(&mut self, now: Duration, arrived: bool) {
+        if let Some((since, longest)) = &mut self.bare {
+            if !arrived {
+                *since = now;
+            }
+            let time = now - *since;
+            assert!(time <= *longest + LATENESS, "an urgent byte is the last thing for {time:?}");
+        }
+    }
+
     /// Whether something urgent may be waiting for its time.
     pub(crate) fn urgent_is_pending(&self) -> bool {
         self.flush_owed || self.told != self.wanted || (self.success.is_some() && self.requests < 2)
+    }
+
+    /// Whether the client has to be told or asked something, in front of the next output.
+    pub(crate) fn waits_for_output(&self) -> bool {
+        self.flush_owed || self.told != self.wanted || self.requests == 0
     }
 
     /// How much the terminal has given so far.

@@ -4,8 +4,8 @@
 //!
 //! Each seed is one connection from its handshake to its end. What has to hold:
 //! no byte is lost, doubled or reordered but for output that a flush discards; the
-//! zero byte goes first and alone; urgent bytes keep their distance and tell the
-//! truth; whenever something can be done, a turn, a timer or an event is due; nothing
+//! zero byte goes first and alone; urgent bytes keep their distance, have output behind
+//! them and tell the truth; whenever something can be done, a turn, a timer or an event is due; nothing
 //! is done while nothing happens; little is held; and there is an end.
 //!
 //! `RLOGIND_SIM_SEED=n` replays one seed and shows all its steps,

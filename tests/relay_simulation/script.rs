@@ -172,7 +172,7 @@ fn pause(random: &mut Random) -> Duration {
 /// What the client types, and its window sizes; its pieces come one after the other.
 fn plan_client(kernel: &mut Kernel) -> Duration {
     // Half of the clients answer the request for the window size.
-    let first = if kernel.random.one_in(2) { kernel.random.micros(31_000, 90_000) } else { Duration::ZERO };
+    let first = if kernel.random.one_in(2) { kernel.random.micros(11_000, 90_000) } else { Duration::ZERO };
     let mut at = first.max(kernel.client_done.saturating_sub(kernel.now));
     for _ in 0..kernel.random.between(0, 12) {
         if kernel.random.one_in(3) {
