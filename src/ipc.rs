@@ -28,7 +28,7 @@ use crate::wire::urgent::FlowControl;
 use crate::wire::window::WindowSize;
 
 /// The number of the format in which one relay hands its connections to the next.
-pub const RELAY_STATE: u16 = 2;
+pub const RELAY_STATE: u16 = 3;
 
 /// Names one connection for as long as the daemon lives; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use rlogind::ipc::ConnectionId;
 use rlogind::relay::state::{
     ConnectionState, EntryState, InputState, LiveState, OutputState, PhaseState, RelayState, VERSION,
 };
+use rlogind::wire::newline::Newlines;
 use rlogind::wire::urgent::{FLUSH, FlowControl, Pacer, WINDOW};
 use rlogind::wire::window;
 
@@ -26,6 +27,7 @@ fn entry(id: u64, phase: PhaseState) -> EntryState {
             bytes_out: 70_000,
             hung_up: false,
             sent_urgent: true,
+            logged_in: id.is_multiple_of(3),
         },
     }
 }
@@ -47,6 +49,8 @@ fn live(input: InputState, output: OutputState) -> PhaseState {
         bytes_in: 299,
         quiet: Duration::from_secs(9),
         flow_control_known: true,
+        unasked: false,
+        newlines: Newlines::at_prompts(),
     }))
 }
 
@@ -58,10 +62,11 @@ fn all() -> RelayState {
         PhaseState::Handshake { taken: b"\0alice\0".to_vec().into(), left },
         PhaseState::Opening { early: b"ls\r".to_vec(), left },
         live(InputState::Flowing, OutputState::Flowing),
-        live(InputState::Ending(left), OutputState::Ending { budget: 7, standstill: left, latest: left }),
-        live(InputState::Read(left), OutputState::Read { standstill: left, latest: left }),
+        live(InputState::Ending(left), OutputState::Ending(7)),
+        live(InputState::Read(left), OutputState::Read(left)),
         live(InputState::Delivered(left), OutputState::Flowing),
-        PhaseState::Closing { told: true, heard: false, budget: 9, left },
+        PhaseState::Closing { told: true, heard: false, budget: 9, left: Some(left) },
+        PhaseState::Closing { told: true, heard: false, budget: 9, left: None },
     ];
     RelayState { entries: (1..).zip(phases).map(|(id, phase)| entry(id, phase)).collect() }
 }
@@ -72,7 +77,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn a_relays_state_is_written_as_it_always_was() {
-    assert_eq!(VERSION, 2);
+    assert_eq!(VERSION, 3);
     assert_eq!(hex(&all().to_bytes().unwrap()), include_str!("hand_over_format.hex").trim());
 }
 

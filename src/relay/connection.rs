@@ -22,7 +22,7 @@ use crate::wire::urgent::FlowControl;
 use crate::wire::window::WindowSize;
 use crate::wire::{answer, tcpmux};
 
-/// How long a client may take to close after us.
+/// How long a client may take to close after us that was not logged in, or was told why.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much a client may still send while we close.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -39,6 +39,8 @@ pub struct Connection<C, T> {
     client: ClientSide<C>,
     phase: Phase<T>,
     idle: Duration,
+    /// Somebody was logged in: the last output is theirs, however long they take to read it.
+    logged_in: bool,
     /// What ended sessions moved, when the terminal is gone already.
     bytes_in: u64,
 }
@@ -54,7 +56,7 @@ enum Phase<T> {
     /// A session.
     Live(Box<Live<T>>),
     /// Sending what is left, then waiting for the client to close.
-    Closing { told: bool, heard: bool, budget: usize, latest: Instant },
+    Closing { told: bool, heard: bool, budget: usize, latest: Option<Instant> },
 }
 
 /// What a turn leads to outside of the connection.
@@ -102,7 +104,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     /// A client that has just connected.
     pub fn new(client: C, handshake: Duration, idle: Duration, now: Instant) -> Self {
         let phase = Phase::Handshake(Box::default(), now + handshake);
-        Connection { client: ClientSide::new(client), phase, idle, bytes_in: 0 }
+        Connection { client: ClientSide::new(client), phase, idle, logged_in: false, bytes_in: 0 }
     }
 
     /// A client that has just connected to the TCPMUX port, to be offered these services.
@@ -120,9 +122,8 @@ impl<C: Client, T: Terminal> Connection<C, T> {
 
     /// A client that is turned away at the door.
     pub fn refused(client: C, answer: &[u8], now: Instant) -> Self {
-        let phase = Phase::Closing { told: false, heard: false, budget: LINGER_BYTES, latest: now + LINGER };
-        let mut connection =
-            Connection { client: ClientSide::new(client), phase, idle: Duration::ZERO, bytes_in: 0 };
+        let mut connection = Connection::new(client, Duration::ZERO, Duration::ZERO, now);
+        connection.close(Some(now + LINGER));
         connection.client.outgoing.push(answer);
         connection
     }
@@ -131,13 +132,13 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     pub fn recovered(client: C, terminal: T, traffic: Traffic, idle: Duration, now: Instant) -> Self {
         let client = ClientSide::resume(client, traffic.bytes_out, b"");
         let phase = Phase::Live(Box::new(Live::recovered(terminal, traffic, idle, now)));
-        Connection { client, phase, idle, bytes_in: 0 }
+        Connection { client, phase, idle, logged_in: false, bytes_in: 0 }
     }
 
     /// A client whose relay died before it was told of its session: [`Connection::opened`] comes next.
     pub fn unanswered(client: C, idle: Duration, now: Instant) -> Self {
         let phase = Phase::Opening(Vec::new(), now + OPENING);
-        Connection { client: ClientSide::new(client), phase, idle, bytes_in: 0 }
+        Connection { client: ClientSide::new(client), phase, idle, logged_in: false, bytes_in: 0 }
     }
 
     /// A connection that another relay has handed over. `None` when it was a session and its terminal is missing.
@@ -172,10 +173,10 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                 told: *told,
                 heard: *heard,
                 budget: usize::try_from(*budget).unwrap_or(LINGER_BYTES).min(LINGER_BYTES),
-                latest: ahead(*left, now),
+                latest: left.map(|left| ahead(left, now)),
             },
         };
-        Some(Connection { client, phase, idle, bytes_in })
+        Some(Connection { client, phase, idle, logged_in: state.logged_in, bytes_in })
     }
 
     /// This connection as plain data, for [`Connection::resume`].
@@ -195,7 +196,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                 told: *told,
                 heard: *heard,
                 budget: u32::try_from(*budget).unwrap_or(u32::MAX),
-                left: left(*latest, now),
+                left: latest.map(|latest| left(latest, now)),
             },
         };
         ConnectionState {
@@ -205,6 +206,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             bytes_out: self.client.bytes_out,
             hung_up: self.client.hung_up,
             sent_urgent: self.client.sent_urgent,
+            logged_in: self.logged_in,
         }
     }
 
@@ -279,7 +281,15 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     pub fn refuse(&mut self, message: &str, now: Instant) {
         if let Phase::Opening(..) = self.phase {
             self.client.outgoing.push(&answer::refusal(message, true));
-            self.close(now);
+            self.close(Some(now + LINGER));
+        }
+    }
+
+    /// Somebody is logged in.
+    pub fn logged_in(&mut self, now: Instant) {
+        self.logged_in = true;
+        if let Phase::Live(live) = &mut self.phase {
+            live.logged_in(now);
         }
     }
 
@@ -306,7 +316,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                 if self.client.outgoing.is_empty() {
                     self.client.outgoing.push(&answer::refusal(message, false));
                 }
-                self.close(now);
+                self.close(Some(now + LINGER));
             }
             Phase::Request(..) | Phase::Handshake(..) | Phase::Closing { .. } => {}
         }
@@ -332,9 +342,9 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     }
 
     /// The session process has ended.
-    pub fn session_ended(&mut self, now: Instant) {
+    pub fn session_ended(&mut self) {
         if let Phase::Live(live) = &mut self.phase {
-            live.session_ended(now);
+            live.session_ended();
         }
     }
 
@@ -349,7 +359,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         let outcome = match self.step(scratch, now) {
             Ok(outcome) => outcome,
             Err(error) if matches!(self.phase, Phase::Request(..) | Phase::Handshake(..)) => {
-                self.close(now);
+                self.close(Some(now + LINGER));
                 Outcome::Refused(format!("the connection broke during the handshake: {error}"))
             }
             Err(_) => Outcome::Gone(CloseCause::ClientLeft),
@@ -363,7 +373,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             Phase::Live(live) => (live.has_work(&self.client, now), live.wake_at()),
             Phase::Closing { told, heard, latest, .. } => {
                 let work = (!told && self.client.writable) || (!heard && self.client.readable);
-                (work, Some(*latest))
+                (work, *latest)
             }
         };
         let shortage = self.is_short().then(|| now + SHORTAGE);
@@ -416,12 +426,13 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                     if self.client.outgoing.is_empty() {
                         self.client.send(&answer::refusal("Idle for too long", false))?;
                     }
-                    self.close(now);
+                    self.close(Some(now + LINGER));
                     Ok(Outcome::Finished(CloseCause::Idle))
                 }
                 Fate::Gone(cause) => Ok(Outcome::Gone(cause)),
                 Fate::Finished => {
-                    self.close(now);
+                    // The user may have stopped the screen, and looks at the end of it when that pleases him.
+                    self.close(if self.logged_in { None } else { Some(now + LINGER) });
                     Ok(Outcome::Finished(CloseCause::Ended))
                 }
             },
@@ -441,7 +452,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         let outcome = match self.client.read(room)? {
             None => Outcome::None,
             Some(0) => {
-                self.close(now);
+                self.close(Some(now + LINGER));
                 Outcome::Refused("the client left during the handshake".to_owned())
             }
             Some(count) => self.request(&room[..count], now)?,
@@ -466,12 +477,12 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             Ok(tcpmux::Progress::Help) => {
                 let list = services.offer().list();
                 self.client.outgoing.push(&list);
-                self.close(now);
+                self.close(Some(now + LINGER));
                 Ok(Outcome::Refused("it asked TCPMUX for the list of services".to_owned()))
             }
             Err(refusal) => {
                 self.client.outgoing.push(tcpmux::REFUSED);
-                self.close(now);
+                self.close(Some(now + LINGER));
                 Ok(Outcome::Refused(refusal.to_string()))
             }
         }
@@ -497,14 +508,15 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             }
         };
         self.client.outgoing.push(&answer);
-        self.close(now);
+        self.close(Some(now + LINGER));
         Outcome::Refused(reason)
     }
 
-    /// Lets go of the terminal, which hangs it up, and begins to close.
-    fn close(&mut self, now: Instant) {
+    /// Lets go of the terminal, which hangs it up, and begins to close, which takes until `latest` or as long as the
+    /// client is there.
+    fn close(&mut self, latest: Option<Instant>) {
         self.bytes_in = self.bytes().0;
-        self.phase = Phase::Closing { told: false, heard: false, budget: LINGER_BYTES, latest: now + LINGER };
+        self.phase = Phase::Closing { told: false, heard: false, budget: LINGER_BYTES, latest };
     }
 
     /// Sends what is left, says so, then reads until the client closes: a close
@@ -523,7 +535,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             *heard = count == 0;
             *budget = budget.saturating_sub(count);
         }
-        let over = (*told && *heard) || *budget == 0 || *latest <= now;
+        let over = (*told && *heard) || *budget == 0 || latest.is_some_and(|latest| latest <= now);
         Ok(if over { Outcome::Gone(CloseCause::Ended) } else { Outcome::None })
     }
 }

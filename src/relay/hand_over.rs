@@ -68,8 +68,11 @@ impl Relay {
             (None, None) => None,
         };
         let Some(mut connection) = connection else { return self.lost(id, CloseCause::ClientLeft) };
+        if resumed.logged_in {
+            connection.logged_in(now);
+        }
         if resumed.ended {
-            connection.session_ended(now);
+            connection.session_ended();
         }
         if admitted {
             self.admission.resume(id, Source::of(peer.ip()), !resumed.logged_in);

@@ -13,6 +13,7 @@ use super::ends::{Client, Terminal};
 use super::queue::Queue;
 use crate::ipc::CloseCause;
 use crate::sys::pty;
+use crate::wire::newline::Newlines;
 use crate::wire::urgent::{FlowControl, Next, Pacer, Queue as SendQueue};
 use crate::wire::window::{self, WindowSize};
 
@@ -41,10 +42,8 @@ const SIZE_GAP: Duration = Duration::from_millis(20);
 const SIZE_WAIT: Duration = Duration::from_millis(50);
 /// How long behind a control character like ^C a flush may come.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
-/// How long the last output may stand still before it is given up.
-const STANDSTILL: Duration = Duration::from_secs(10);
-/// How long the last output may take in all.
-const LAST_OUTPUT_TIME: Duration = Duration::from_secs(120);
+/// How long an urgent byte is waited for when the last output is read.
+const LAST_URGENT_TIME: Duration = Duration::from_secs(1);
 /// How long input of a client that has gone is offered to the terminal.
 const LAST_INPUT_TIME: Duration = Duration::from_secs(2);
 /// How long a program has for that input before the terminal hangs up: the hang-up
@@ -63,6 +62,9 @@ pub(super) struct Live<T> {
     pub(super) short: bool,
     to_terminal: Queue,
     window: window::Decoder,
+    newlines: Newlines,
+    /// Nobody is logged in, and nothing was asked: the login goes its way whether more input comes or not.
+    unasked: bool,
     /// The window's size, which is to be passed on.
     size: Option<WindowSize>,
     /// When a size was passed on last.
@@ -101,17 +103,10 @@ enum Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Output {
     Flowing,
-    /// The session has ended: so much may still be read, until one of the times.
-    Ending {
-        budget: usize,
-        standstill: Instant,
-        latest: Instant,
-    },
-    /// Everything is read; it still has to be sent.
-    Read {
-        standstill: Instant,
-        latest: Instant,
-    },
+    /// The session has ended: so much may still be read.
+    Ending(usize),
+    /// Everything is read. What of it waits for an urgent byte waits until then.
+    Read(Instant),
 }
 
 /// What a turn found out.
@@ -119,7 +114,7 @@ enum Output {
 pub(super) enum Fate {
     /// It goes on.
     Lives,
-    /// The last output is sent.
+    /// The last output is read, and waits for nothing but the client.
     Finished,
     /// It has to be closed without more ado.
     Gone(CloseCause),
@@ -131,7 +126,9 @@ impl<T: Terminal> Live<T> {
         let mut live = Live::begin(terminal, Pacer::new(now), idle, now);
         let mut data = Vec::new();
         live.decode(early, &mut data, now);
+        live.newlines.filter(&mut data);
         live.to_terminal.push(&data);
+        data.fill(0);
         live
     }
 
@@ -145,6 +142,8 @@ impl<T: Terminal> Live<T> {
             short: false,
             to_terminal: Queue::default(),
             window: window::Decoder::default(),
+            newlines: Newlines::at_prompts(),
+            unasked: true,
             size: None,
             size_sent: None,
             resizing: None,
@@ -162,11 +161,30 @@ impl<T: Terminal> Live<T> {
     }
 
     /// The session process has ended.
-    pub(super) fn session_ended(&mut self, now: Instant) {
+    pub(super) fn session_ended(&mut self) {
         if self.output == Output::Flowing {
-            let (standstill, latest) = (now + STANDSTILL, now + LAST_OUTPUT_TIME);
-            self.output = Output::Ending { budget: LAST_OUTPUT, standstill, latest };
+            self.output = Output::Ending(LAST_OUTPUT);
             self.readable = true;
+        }
+    }
+
+    /// Somebody is logged in: there are no more prompts of ours.
+    pub(super) fn logged_in(&mut self, now: Instant) {
+        self.newlines.end_prompts();
+        self.unasked = false;
+        // The time of what came before the shell is counted from here.
+        match &mut self.input {
+            Input::Flowing => {}
+            Input::Ending(latest) | Input::Read(latest) => *latest = now + LAST_INPUT_TIME,
+            Input::Delivered(latest) => *latest = now + LAST_INPUT_GRACE,
+        }
+    }
+
+    /// Something was said that the client may have to answer, and it has ended its side already.
+    fn ask(&mut self, now: Instant) {
+        self.unasked = false;
+        if let Input::Delivered(latest) = &mut self.input {
+            *latest = now + LAST_INPUT_GRACE;
         }
     }
 
@@ -238,8 +256,11 @@ impl<T: Terminal> Live<T> {
             self.pump_output(client, scratch, now)?;
         }
         let taken = urgent || moved.1 != client.bytes_out;
+        if self.unasked && client.bytes_out > 0 {
+            self.ask(now);
+        }
         if taken || moved.0 != self.bytes_in {
-            self.note_activity(taken, now);
+            self.last_activity = now;
         }
         Ok(self.fate(client, now))
     }
@@ -247,7 +268,10 @@ impl<T: Terminal> Live<T> {
     /// Whether there is something to do at once.
     pub(super) fn has_work<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> bool {
         let input = !self.input_is_read() && self.to_terminal.is_empty() && client.readable;
-        let output = !self.output_is_read() && client.outgoing.is_empty() && self.readable && !self.short;
+        let output = !self.output_is_read()
+            && (client.outgoing.is_empty() || self.output != Output::Flowing)
+            && self.readable
+            && !self.short;
         input || output || self.has_waiting(client, now)
     }
 
@@ -271,12 +295,7 @@ impl<T: Terminal> Live<T> {
         // These end nothing any more once the session has ended.
         let flowing = self.output == Output::Flowing;
         let input = self.input_deadline().filter(|_| flowing);
-        let output = match self.output {
-            Output::Flowing => None,
-            Output::Ending { standstill, latest, .. } | Output::Read { standstill, latest } => {
-                Some(standstill.min(latest))
-            }
-        };
+        let output = if let Output::Read(latest) = self.output { Some(latest) } else { None };
         let idle = (flowing && !self.idle.is_zero()).then(|| self.last_activity + self.idle);
         let held = self.window.hold_deadline().filter(|_| self.to_terminal.is_empty());
         let resizing = self.resizing.filter(|_| !self.to_terminal.is_empty());
@@ -315,6 +334,7 @@ impl<T: Terminal> Live<T> {
         if self.to_terminal.is_empty() && !client.readable {
             self.window.release(now, decoded);
         }
+        self.newlines.filter(decoded);
         self.write_or_keep(decoded, now);
         // What is typed before somebody is logged in is a password.
         decoded.fill(0);
@@ -333,6 +353,7 @@ impl<T: Terminal> Live<T> {
     fn input_deadline(&self) -> Option<Instant> {
         match self.input {
             Input::Flowing => None,
+            Input::Ending(_) | Input::Read(_) | Input::Delivered(_) if self.unasked => None,
             Input::Ending(latest) | Input::Read(latest) | Input::Delivered(latest) => Some(latest),
         }
     }
@@ -404,6 +425,11 @@ impl<T: Terminal> Live<T> {
             let filled = self.gather(client, &mut scratch.bytes[..TERMINAL_READ], How::Once, now);
             client.outgoing.push(&scratch.bytes[..filled]);
         }
+        if let Output::Ending(_) = self.output {
+            // All of it at once: terminal and session process do not wait for a client that stands still.
+            let filled = self.gather(client, &mut scratch.bytes[..scratch.room], How::Wholly, now);
+            client.outgoing.push(&scratch.bytes[..filled]);
+        }
         if self.pacer.holds_output(now) {
             if client.outgoing.is_empty() {
                 // An urgent byte goes out only with something behind it.
@@ -464,23 +490,23 @@ impl<T: Terminal> Live<T> {
         self.flush_expected.is_some_and(|until| now < until)
     }
 
-    fn spend(&mut self, count: usize) {
-        if let Output::Ending { budget, standstill, latest } = &mut self.output {
+    fn spend(&mut self, count: usize, now: Instant) {
+        if let Output::Ending(budget) = &mut self.output {
             *budget = budget.saturating_sub(count);
             if *budget == 0 {
-                self.output = Output::Read { standstill: *standstill, latest: *latest };
+                self.all_read(now);
             }
         }
     }
 
-    fn all_read(&mut self) {
-        if let Output::Ending { standstill, latest, .. } = self.output {
-            self.output = Output::Read { standstill, latest };
+    fn all_read(&mut self, now: Instant) {
+        if let Output::Ending(_) = self.output {
+            self.output = Output::Read(now + LAST_URGENT_TIME);
         }
     }
 
     fn output_is_read(&self) -> bool {
-        matches!(self.output, Output::Read { .. })
+        matches!(self.output, Output::Read(_))
     }
 
     /// Sends an urgent byte if it is time for one: then it returns true, and has to be
@@ -513,30 +539,20 @@ impl<T: Terminal> Live<T> {
         Ok(false)
     }
 
-    fn note_activity(&mut self, output_moved: bool, now: Instant) {
-        self.last_activity = now;
-        if let Output::Ending { standstill, .. } | Output::Read { standstill, .. } = &mut self.output
-            && output_moved
-        {
-            *standstill = now + STANDSTILL;
-        }
-    }
-
     fn fate<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> Fate {
         if self.output == Output::Flowing && self.input_deadline().is_some_and(|latest| latest <= now) {
             return Fate::Gone(CloseCause::ClientLeft);
         }
         match self.output {
-            Output::Read { .. } if client.outgoing.is_empty() => Fate::Finished,
-            Output::Ending { standstill, latest, .. } | Output::Read { standstill, latest }
-                if standstill.min(latest) <= now =>
+            Output::Read(latest)
+                if latest <= now || !self.pacer.holds_output(now) || client.outgoing.is_empty() =>
             {
-                Fate::Gone(CloseCause::Stuck)
+                Fate::Finished
             }
             Output::Flowing if !self.idle.is_zero() && self.last_activity + self.idle <= now => {
                 Fate::Gone(CloseCause::Idle)
             }
-            Output::Flowing | Output::Ending { .. } | Output::Read { .. } => Fate::Lives,
+            Output::Flowing | Output::Ending(_) | Output::Read(_) => Fate::Lives,
         }
     }
 }

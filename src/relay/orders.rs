@@ -85,9 +85,10 @@ impl Relay {
             }
             ToRelay::LoggedIn(_) => {
                 self.admission.logged_in(id);
+                entry.connection.logged_in(now);
                 return Ok(());
             }
-            ToRelay::Ended(_) => entry.connection.session_ended(now),
+            ToRelay::Ended(_) => entry.connection.session_ended(),
             ToRelay::Close(_, text) => {
                 entry.connection.abandon(&text, now);
                 report_closed(&mut self.link, id, entry, CloseCause::Abandoned)?;

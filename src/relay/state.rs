@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::ipc::{ConnectionId, RELAY_STATE};
 use crate::sys::sandbox::LONGEST_FILE;
-use crate::wire::{urgent, window};
+use crate::wire::{newline, urgent, window};
 
 /// The format's number, which comes first.
 pub const VERSION: u16 = RELAY_STATE;
@@ -64,6 +64,8 @@ pub struct ConnectionState {
     pub hung_up: bool,
     /// The client has sent urgent data.
     pub sent_urgent: bool,
+    /// Somebody was logged in.
+    pub logged_in: bool,
 }
 
 /// A connection's phase.
@@ -100,8 +102,8 @@ pub enum PhaseState {
         heard: bool,
         /// How much the client may still send.
         budget: u32,
-        /// Until it is given up.
-        left: Duration,
+        /// Until it is closed; `None`: as long as the client is there.
+        left: Option<Duration>,
     },
 }
 
@@ -126,6 +128,10 @@ pub struct LiveState {
     pub quiet: Duration,
     /// Who handles ^S and ^Q is known; not yet when a relay before has died.
     pub flow_control_known: bool,
+    /// Nobody is logged in, and nothing was asked.
+    pub unasked: bool,
+    /// What belongs to a CR at prompts.
+    pub newlines: newline::Newlines,
 }
 
 /// How far the client's stream has come; the times are what is left.
@@ -147,21 +153,12 @@ pub enum OutputState {
     /// It goes on.
     Flowing,
     /// The session has ended.
-    Ending {
+    Ending(
         /// So much may still be read.
-        budget: u32,
-        /// Until it has stood still for too long.
-        standstill: Duration,
-        /// Until it has taken too long.
-        latest: Duration,
-    },
-    /// All of it is read.
-    Read {
-        /// Until it has stood still for too long.
-        standstill: Duration,
-        /// Until it has taken too long.
-        latest: Duration,
-    },
+        u32,
+    ),
+    /// All of it is read; an urgent byte is waited for that long.
+    Read(Duration),
 }
 
 impl ConnectionState {

@@ -31,6 +31,10 @@ const MAX_TOLD: usize = 200;
 const SHOW_TRIES: u32 = 20;
 const SHOW_PAUSE: Duration = Duration::from_millis(50);
 
+/// From the begin of a login to the moment from which its shell does not wait for the window's size any more: most
+/// clients are asked 10 ms after they were told of the login, and answer at once.
+const SIZE_TIME: Duration = Duration::from_millis(60);
+
 /// Why nothing more is to be had from the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Over {
@@ -67,6 +71,10 @@ pub(super) struct Console {
     pub(super) monitor: Rc<RefCell<SessionEndpoint>>,
     /// What the monitor has asked for.
     end: Cell<EndRequest>,
+    /// The terminal has the size of the client's window.
+    pub(super) sized: Cell<bool>,
+    /// How long the shell waits for that size.
+    pub(super) size_awaited: Instant,
     deadline: Instant,
     over: Cell<Option<Over>>,
     /// What a module told the user last.
@@ -85,7 +93,8 @@ impl Console {
         let original = tcgetattr(&tty)?;
         let (over, told) = (Cell::new(None), RefCell::default());
         let (leaders, end) = (RefCell::new(vec![leader]), Cell::new(EndRequest::None));
-        Ok(Console { tty, leaders, monitor, end, deadline, over, told, original })
+        let (sized, size_awaited) = (Cell::new(false), Instant::now() + SIZE_TIME);
+        Ok(Console { tty, leaders, monitor, end, sized, size_awaited, deadline, over, told, original })
     }
 
     /// The end that the monitor has asked for so far.

@@ -63,6 +63,19 @@ impl Console {
         self.end_requested()
     }
 
+    /// Waits for the client's window size, but not for long: start files that ask for it find it.
+    pub(super) fn await_size(&self) {
+        while self.serve_monitor() == EndRequest::None && !self.sized.get() {
+            let left = self.size_awaited.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+            let monitor = self.monitor.borrow();
+            let _ = poll(&mut [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)], timeout);
+        }
+    }
+
     /// Waits until relay and monitor have closed the terminal's leader: whoever closes it last waits for what
     /// the user's programs do with the terminal, and that has to be this process.
     pub(super) fn await_release(&self) {
@@ -120,6 +133,7 @@ impl Console {
         };
         // It fails when the terminal has hung up, and then nobody looks at its size.
         let _ = pty::resize(self.tty(), &size);
+        self.sized.set(true);
     }
 
     /// Writes to the terminal, which may be stopped, full or closed to others.

@@ -109,8 +109,7 @@ fn start_shell(
     );
     let mut name = OsString::from("-");
     name.push(program.file_name().unwrap_or(program.as_os_str()));
-    // A size that has come by now is there when the shell starts.
-    login.console.serve_monitor();
+    login.console.await_size();
     let started = login.console.hand_over(login.speed).and_then(|()| {
         shell::start(Shell {
             program: &program,

@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod handshake;
+pub mod newline;
 pub mod tcpmux;
 pub mod urgent;
 pub mod window;

@@ -251,3 +251,29 @@ fn an_idle_session_ends_only_when_the_configuration_says_so() {
         world.audit.wait_count("session-closed", 1);
     });
 }
+
+#[test]
+fn the_last_output_waits_for_a_user_who_has_stopped_the_screen() {
+    world(|world| {
+        let daemon = world.serve("");
+        for (bytes, patience) in [(50_000, 4), (60_000, 13)] {
+            let mut peer = Peer::log_in(ALICE);
+            // Little room: most of it is still the server's to send.
+            if patience > 10 {
+                peer.take_little();
+            }
+            peer.send(format!("head -c {bytes} /dev/zero | tr '\\0' x; echo LA\"\"ST; exit\r"));
+            world.audit.wait_count("session-closed", if patience > 10 { 2 } else { 1 });
+            // No session process and no terminal wait for it.
+            nothing_is_left(&daemon);
+            thread::sleep(Duration::from_secs(patience - 1));
+            // A key, which a closed socket would answer with a reset.
+            peer.try_send(b"q").unwrap();
+            thread::sleep(Duration::from_secs(1));
+            assert_eq!(peer.wait_end(PATIENCE), End::Closed);
+            let text = String::from_utf8_lossy(&peer.data);
+            assert!(text.ends_with("LAST\r\n"), "{}", &text[text.len().saturating_sub(200)..]);
+            assert!(text.contains(&"x".repeat(bytes)), "{bytes}");
+        }
+    });
+}

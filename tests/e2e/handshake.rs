@@ -258,3 +258,45 @@ fn a_client_that_connects_and_goes_leaves_nothing() {
         Peer::log_in(ALICE);
     });
 }
+
+#[test]
+fn start_files_find_the_size_of_the_window() {
+    world(|world| {
+        let _daemon = world.serve("");
+        world.hosts_equiv("localhost\n");
+        let profile = std::fs::read_to_string("/etc/profile").unwrap();
+        std::fs::write("/etc/profile", format!("{profile}stty size\n")).unwrap();
+        for (n, rows) in (30..40).enumerate() {
+            let mut peer = Peer::hello("alice", "alice");
+            peer.wait_urgent(0x80, 0);
+            peer.send_size(rows, 100);
+            peer.expect(PROMPT);
+            let text = String::from_utf8_lossy(&peer.data).into_owned();
+            assert!(text.contains(&format!("{rows} 100\r\n")), "login {n}: {text:?}");
+        }
+        // Who never answers is not waited for, and asked in front of the first output.
+        let mut peer = Peer::hello("alice", "alice");
+        peer.expect(PROMPT);
+        assert!(String::from_utf8_lossy(&peer.data).contains("0 0\r\n"));
+    });
+}
+
+#[test]
+fn commands_of_a_client_that_ends_its_side_at_once_are_run() {
+    world(|world| {
+        let _daemon = world.serve("");
+        world.hosts_equiv("localhost\n");
+        for n in 0..8 {
+            let mut peer = Peer::connect();
+            let file = format!("/tmp/run{n}");
+            let mut first = handshake("alice", "alice", "vt100/38400");
+            first.extend(format!("echo run >{file}\rexit\r").as_bytes());
+            peer.send(first);
+            peer.finish();
+            peer.wait_end(PATIENCE);
+            assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some("run\n"), "{n}");
+        }
+        world.audit.wait_count("session-closed", 8);
+        assert!(!world.audit.text().contains("cannot start"));
+    });
+}

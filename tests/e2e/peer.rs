@@ -201,6 +201,11 @@ impl Peer {
         self.urgent.len()
     }
 
+    /// Takes only a few kilobytes at a time from now on, unread.
+    pub(crate) fn take_little(&self) {
+        setsockopt(&self.stream, sockopt::RcvBuf, &4096).unwrap();
+    }
+
     /// Says that nothing more will be sent.
     pub(crate) fn finish(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();

@@ -1,5 +1,7 @@
 //! The prompts: what modules can ask and tell, what can be typed and what is shown of it.
 
+use std::time::Duration;
+
 use crate::accounts::{ALICE, PROMPT};
 use crate::audit::field;
 use crate::ending::nothing_is_left;
@@ -154,5 +156,37 @@ fn a_password_in_one_burst_with_the_name_is_not_shown() {
         let text = String::from_utf8_lossy(&peer.data).into_owned();
         assert!(text.starts_with("\0login: alicf\x08 \x08e\r\nPassword: \r\n"), "{text:?}");
         assert!(!text.contains(ALICE.password), "{text:?}");
+    });
+}
+
+#[test]
+fn an_lf_or_nul_behind_a_cr_answers_no_prompt() {
+    world(|world| {
+        let _daemon = world.serve("");
+        for end in ["\r\n", "\r\0", "\r", "\n"] {
+            for late in [false, true] {
+                let mut peer = Peer::hello("nobody", "");
+                let type_line = |peer: &mut Peer, line: &str| {
+                    let (first, rest) = end.split_at(1);
+                    peer.send(format!("{line}{first}"));
+                    if late && !rest.is_empty() {
+                        // The next prompt is there by then.
+                        peer.listen(Duration::from_millis(300));
+                    }
+                    peer.send(rest);
+                };
+                peer.expect("login: ");
+                type_line(&mut peer, "alice");
+                peer.expect("Password: ");
+                type_line(&mut peer, ALICE.password);
+                peer.expect(PROMPT);
+                peer.listen(Duration::from_millis(100));
+                let text = String::from_utf8_lossy(&peer.data);
+                assert!(!text.contains("incorrect") && !text.contains(ALICE.password), "{end:?}: {text:?}");
+                assert_eq!(text.matches(PROMPT).count(), 1, "{end:?}, late {late}: {text:?}");
+                // The shell's input is what was sent.
+                assert_eq!(peer.run("printf 'a\\r\\nb' | od -An -c | tr -d ' '"), "a\\r\\nb");
+            }
+        }
     });
 }

@@ -133,6 +133,7 @@ fn state_of(id: u64, phase: PhaseState) -> EntryState {
             bytes_out: u64::MAX,
             hung_up: false,
             sent_urgent: true,
+            logged_in: true,
         },
     }
 }
@@ -162,9 +163,14 @@ pub(crate) fn what_it_hands_back_is_not_believed() {
             [own.as_slice(), &[0; 7]].concat(),
         ];
         let far = Duration::MAX;
-        let closing = PhaseState::Closing { told: true, heard: true, budget: u32::MAX, left: far };
+        let closing = |left| PhaseState::Closing { told: true, heard: true, budget: u32::MAX, left };
         let opening = PhaseState::Opening { early: vec![b'x'; 100_000], left: far };
-        let entries = vec![state_of(1, opening.clone()), state_of(1, closing), state_of(u64::MAX, opening)];
+        let entries = vec![
+            state_of(1, opening.clone()),
+            state_of(1, closing(Some(far))),
+            state_of(1, closing(None)),
+            state_of(u64::MAX, opening),
+        ];
         states.push(RelayState { entries }.to_bytes().unwrap());
         for _ in 0..4 {
             let mut changed = own.clone();

@@ -25,8 +25,7 @@ const LATENESS: Duration = Duration::from_millis(2);
 /// the last output, for a client that does not take it, and for the close.
 const OPENING: Duration = Duration::from_secs(30);
 const LEFT: Duration = Duration::from_secs(2);
-const LAST_OUTPUT: Duration = Duration::from_secs(120);
-const STANDSTILL: Duration = Duration::from_secs(10);
+const LAST_URGENT: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(2);
 /// So many pieces of output have all that is urgent in front of them: the first request, and what goes in one byte.
 const PROMPTS: usize = 2;
@@ -60,6 +59,8 @@ pub(crate) struct Run {
     /// there are more flushes than this.
     due_output: Option<(usize, usize)>,
     finished_at: Option<Duration>,
+    /// The user will take the last output, and go.
+    goes: bool,
     closing_since: Option<Duration>,
     moved: (u64, u64, usize),
     moved_at: Duration,
@@ -97,6 +98,7 @@ impl Run {
             ended_at: None,
             due_output: None,
             finished_at: None,
+            goes: false,
             closing_since: None,
             moved: (0, 0, 0),
             moved_at: Duration::ZERO,
@@ -160,6 +162,15 @@ impl Run {
         if done && self.ended_at.is_some() && self.finished_at.is_none() {
             self.go_on_in_background();
         }
+        if done && self.is_patient() && !std::mem::replace(&mut self.goes, true) {
+            // Whenever it pleases the user.
+            self.settle();
+            let mut kernel = self.kernel();
+            let delay = kernel.random.micros(10_000, 30_000_000);
+            kernel.plan(delay, Happening::ClientTakes(usize::MAX));
+            kernel.plan(delay * 2, Happening::ClientLeaves);
+            return true;
+        }
         if done && self.live && !self.settling {
             self.settle();
             return true;
@@ -183,6 +194,11 @@ impl Run {
         true
     }
 
+    /// The last output is for somebody who was logged in.
+    fn is_patient(&self) -> bool {
+        self.script.logged_in && self.due_output.is_some() && self.finished_at.is_some()
+    }
+
     /// The script is over: from now on everybody takes what there is.
     fn settle(&mut self) {
         self.settling = true;
@@ -200,6 +216,11 @@ impl Run {
 
     /// Nothing will ever happen by itself.
     fn quiet(&mut self) {
+        if self.live && !self.script.logged_in && self.left_at.is_some() && self.ended_at.is_none() {
+            let now = self.now();
+            self.messages.push_back((now, Message::Ended));
+            return;
+        }
         assert!(self.live && self.settling && !self.ending, "stalled");
         if self.kernel().judge.waits_for_output() && self.prompts < PROMPTS {
             self.prompts += 1;
@@ -292,6 +313,9 @@ impl Run {
                     self.forgotten = true;
                     return;
                 }
+                if self.script.logged_in {
+                    self.connection.logged_in(self.start + now);
+                }
                 self.live = true;
                 self.moved_at = now;
                 let length = script::plan_session(&mut self.kernel());
@@ -309,7 +333,7 @@ impl Run {
                 let due = kernel.judge.output_read() + kernel.pty.unread();
                 self.due_output = Some((due, kernel.pty.flushes));
                 drop(kernel);
-                self.connection.session_ended(self.start + now);
+                self.connection.session_ended();
             }
         }
     }
@@ -477,7 +501,6 @@ impl Run {
         assert!(self.finished_at.is_none(), "finished twice");
         let Some((due, flushes)) = self.due_output else { panic!("finished before the session ended") };
         let kernel = self.kernel.borrow();
-        assert!(kernel.judge.all_output_is_sent(), "finished before the last output was sent");
         let complete = kernel.judge.output_read() >= due || kernel.pty.flushes > flushes;
         assert!(complete, "the last output was not read");
         assert_eq!(self.connection.bytes(), (kernel.judge.to_terminal, kernel.judge.to_client));
@@ -503,7 +526,11 @@ impl Run {
     fn gone(&mut self, cause: CloseCause, now: Duration) {
         let kernel = self.kernel.borrow();
         match cause {
-            CloseCause::Ended => assert!(self.closing_since.is_some(), "ended, but nothing has"),
+            CloseCause::Ended => {
+                assert!(self.closing_since.is_some(), "ended, but nothing has");
+                let whole = kernel.judge.all_output_is_sent() || kernel.socket.is_broken();
+                assert!(!self.is_patient() || whole, "closed before the last output was sent");
+            }
             CloseCause::ClientLeft => {
                 let socket = &kernel.socket;
                 // It may have happened in the middle of this turn.
@@ -519,16 +546,7 @@ impl Run {
                 assert!(self.opening_since.is_some_and(|since| now >= since + OPENING));
                 self.seen.stuck += 1;
             }
-            CloseCause::Stuck => {
-                let Some(ended) = self.ended_at else { panic!("stuck, but the session lives") };
-                let still = ended.max(kernel.judge.last_taken);
-                let slow = now >= ended + LAST_OUTPUT;
-                // What it has not acknowledged may be an urgent byte that nothing may overtake.
-                let waiting = !kernel.socket.takes_bytes() || kernel.socket.unacknowledged() > 0;
-                let stands = now >= still + STANDSTILL && waiting;
-                assert!(slow || stands, "given up while the client takes what comes");
-                self.seen.stuck += 1;
-            }
+            CloseCause::Stuck => panic!("a session is given up"),
         }
         if self.live {
             assert_eq!(self.connection.bytes(), (kernel.judge.to_terminal, kernel.judge.to_client));
@@ -554,10 +572,14 @@ impl Run {
         let within = |since: Option<Duration>, limit: Duration, what: &str| {
             assert!(since.is_none_or(|since| now <= since + limit + LATENESS * 2), "{what}");
         };
-        within(self.closing_since, LINGER, "the close takes too long");
+        if !self.is_patient() {
+            within(self.closing_since, LINGER, "the close takes too long");
+        }
         if self.live {
             match self.ended_at {
-                Some(_) => within(self.ended_at, LAST_OUTPUT, "the last output takes too long"),
+                Some(_) => within(self.ended_at, LAST_URGENT, "the last output is not let go of"),
+                // A login that nobody was asked anything for ends by itself.
+                None if !self.script.logged_in => {}
                 None => within(self.left_at, LEFT, "the client has gone long ago"),
             }
         } else if !self.kernel.borrow().judge.opened && self.closing_since.is_none() {

@@ -47,6 +47,8 @@ pub(crate) struct Script {
     /// It ends in the middle of everything, not when all is said.
     pub(crate) early: bool,
     pub(crate) idle: Duration,
+    /// The session is that of somebody who is logged in.
+    pub(crate) logged_in: bool,
     /// One turn in so many is followed by a hand-over to another relay; 0: none is.
     pub(crate) hand_over: u64,
 }
@@ -80,7 +82,9 @@ impl Script {
             0 => 3 + random.next() % 40,
             _ => 0,
         };
-        Script { opening, answer, answer_delay, ending, early: random.one_in(2), idle, hand_over }
+        let early = random.one_in(2);
+        let logged_in = !random.one_in(4);
+        Script { opening, answer, answer_delay, ending, early, idle, logged_in, hand_over }
     }
 
     /// The client's first bytes, in pieces of any size, perhaps with data behind them.
@@ -191,7 +195,9 @@ fn plan_client(kernel: &mut Kernel) -> Duration {
 /// A window-size message in up to four pieces, which come close together or too slowly.
 fn plan_message(kernel: &mut Kernel, mut at: Duration) -> Duration {
     let random = &mut kernel.random;
-    let [rows, columns] = [random.byte().max(1), random.byte().max(1)];
+    // No CR: the NUL behind it would belong to it, where it is typed at a prompt.
+    let [rows, columns] =
+        [random.byte().max(1), random.byte().max(1)].map(|n| if n == b'\r' { n + 1 } else { n });
     let size = WindowSize { rows: rows.into(), columns: columns.into(), x_pixels: 0, y_pixels: 0 };
     let mut bytes = *b"\xff\xffss\0\0\0\0\0\0\0\0";
     (bytes[5], bytes[7]) = (rows, columns);
@@ -224,5 +230,7 @@ fn text(random: &mut Random, size: usize) -> Vec<u8> {
         let at = random.between(0, bytes.len());
         bytes.splice(at..at, beginning.iter().copied());
     }
+    // Or an LF that comes next would belong to it, at a prompt.
+    bytes.pop_if(|last| *last == b'\r');
     bytes
 }

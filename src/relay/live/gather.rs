@@ -59,7 +59,7 @@ impl<T: Terminal> Live<T> {
                     output.doubtful = output.filled;
                     output.filled += count;
                     self.changed = false;
-                    self.spend(count);
+                    self.spend(count, now);
                     if how == How::Hastily {
                         output.doubtful = output.filled;
                         // What comes next makes a new event.
@@ -83,7 +83,7 @@ impl<T: Terminal> Live<T> {
                     self.readable = false;
                     self.changed = false;
                     output.doubtful = output.filled;
-                    self.all_read();
+                    self.all_read(now);
                 }
             }
             if how == How::Once || self.pacer.holds_output(now) {

@@ -14,6 +14,7 @@ impl<T: Terminal> Live<T> {
     pub(in crate::relay) fn recovered(terminal: T, traffic: Traffic, idle: Duration, now: Instant) -> Self {
         let mut live = Live::begin(terminal, Pacer::recovered(now), idle, now);
         live.flow_control_known = false;
+        live.unasked = false;
         live.expect_flush(now);
         live.bytes_in = traffic.bytes_in;
         live.urgent_sent_at = traffic.bytes_out;
@@ -44,18 +45,16 @@ impl<T: Terminal> Live<T> {
         };
         live.output = match state.output {
             OutputState::Flowing => Output::Flowing,
-            OutputState::Ending { budget, standstill, latest } => Output::Ending {
-                budget: usize::try_from(budget).unwrap_or(LAST_OUTPUT).min(LAST_OUTPUT),
-                standstill: ahead(standstill, now),
-                latest: ahead(latest, now),
-            },
-            OutputState::Read { standstill, latest } => {
-                Output::Read { standstill: ahead(standstill, now), latest: ahead(latest, now) }
+            OutputState::Ending(budget) => {
+                Output::Ending(usize::try_from(budget).unwrap_or(LAST_OUTPUT).min(LAST_OUTPUT))
             }
+            OutputState::Read(left) => Output::Read(ahead(left, now)),
         };
         live.bytes_in = count(state.bytes_in);
         live.last_activity = ago(state.quiet, now);
         live.flow_control_known = state.flow_control_known;
+        live.newlines = state.newlines;
+        live.unasked = state.unasked;
         live
     }
 
@@ -74,18 +73,14 @@ impl<T: Terminal> Live<T> {
             },
             output: match self.output {
                 Output::Flowing => OutputState::Flowing,
-                Output::Ending { budget, standstill, latest } => OutputState::Ending {
-                    budget: u32::try_from(budget).unwrap_or(u32::MAX),
-                    standstill: left(standstill, now),
-                    latest: left(latest, now),
-                },
-                Output::Read { standstill, latest } => {
-                    OutputState::Read { standstill: left(standstill, now), latest: left(latest, now) }
-                }
+                Output::Ending(budget) => OutputState::Ending(u32::try_from(budget).unwrap_or(u32::MAX)),
+                Output::Read(latest) => OutputState::Read(left(latest, now)),
             },
             bytes_in: self.bytes_in,
             quiet: now.saturating_duration_since(self.last_activity),
             flow_control_known: self.flow_control_known,
+            newlines: self.newlines,
+            unasked: self.unasked,
         }
     }
 }
