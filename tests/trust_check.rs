@@ -146,11 +146,32 @@ fn files_that_are_not_believed() {
 
 #[test]
 fn a_file_that_needs_too_much_is_found_and_bounds_the_check() {
-    let names: String = (0..500).map(|n| format!("host{n} bob\n")).collect();
+    let names: String = (0..3000).map(|n| format!("host{n} bob\n")).collect();
     let mut world = Fake::new("", &names);
     let found = findings_for(&Config::default(), &mut world, &alice());
     assert!(found.last().unwrap().ends_with("too many lines or look-ups in one file"), "{found:?}");
-    assert!(world.lookups <= 256, "{}", world.lookups);
+    assert!(world.lookups <= 2048, "{}", world.lookups);
+}
+
+#[test]
+fn a_file_of_many_lines_is_checked_to_its_end() {
+    // The same names again and again, and lines that cost a look-up only the user they name.
+    for hosts in [200, 3000] {
+        let lines: String = (0..3000).map(|n| format!("host{} user{n}\n", n % hosts)).collect();
+        let mut world = Fake::new("", &format!("{lines}192.0.2.7 bob more\n"));
+        let found = findings_for(&Config::default(), &mut world, &alice());
+        let last = "/home/alice/.rhosts:3001: the words after the second mean nothing";
+        assert_eq!(found.last().unwrap(), last);
+        let gave_up = found.iter().filter(|text| text.contains("from here on new names are not looked up"));
+        assert_eq!(gave_up.count(), usize::from(hosts > 1024));
+        assert!(world.lookups <= 2048, "{}", world.lookups);
+    }
+    let mut slow = Fake::new("", "other bob\nnowhere bob\nnowhere2 bob\n");
+    slow.patience = 2;
+    let found = findings_for(&Config::default(), &mut slow, &alice());
+    let told =
+        "/home/alice/.rhosts:2: from here on new names are not looked up: too many, or it took too long";
+    assert_eq!(found, [told]);
 }
 
 #[test]

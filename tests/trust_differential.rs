@@ -182,7 +182,7 @@ fn we_trust(login: Login, wildcards: bool) -> bool {
         user: login.user,
         account: Some(&account),
     };
-    matches!(decide(&policy, &query, &mut SystemWorld).verdict, Verdict::Trusted { .. })
+    matches!(decide(&policy, &query, &mut SystemWorld::default()).verdict, Verdict::Trusted { .. })
 }
 
 /// Logins that ask every generated pair of files.

@@ -20,7 +20,7 @@ pub(super) fn inspect(report: &mut Report, config: &Config) {
         report.note(WHAT, "not looked at: only root can read all users' files").mend("ask as root");
         return;
     }
-    let mut world = SystemWorld;
+    let mut world = SystemWorld::default();
     let mut checker = Checker::new(config, &mut world);
     checker.hosts_equiv();
     for name in identity::account_names() {

@@ -134,7 +134,7 @@ impl Login {
         };
         let policy =
             Policy { trust: &self.config.trust, login: &self.config.login, config_path: &self.source };
-        trust::decide(&policy, &query, &mut SystemWorld)
+        trust::decide(&policy, &query, &mut SystemWorld::default())
     }
 
     /// Whether a rule refuses that account to this client, password or not.

@@ -76,7 +76,7 @@ pub fn check(which: &CheckWhich, config: &Config, out: &mut dyn Write) -> io::Re
             found.filter_map(Result::transpose).collect::<io::Result<_>>()?
         }
     };
-    let mut world = SystemWorld;
+    let mut world = SystemWorld::default();
     let mut checker = Checker::new(config, &mut world);
     checker.hosts_equiv();
     for account in &accounts {

@@ -86,7 +86,7 @@ pub fn explain(args: &ExplainArgs<'_>, out: &mut dyn Write) -> io::Result<()> {
         user: args.user,
         account: account.as_ref(),
     };
-    let Decision { verdict, steps, omitted } = decide(&policy, &query, &mut SystemWorld);
+    let Decision { verdict, steps, omitted } = decide(&policy, &query, &mut SystemWorld::default());
     let (verdict, place, wildcard, reason) = told(verdict);
     let report = Report {
         from,

@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -20,23 +21,46 @@ use crate::sys::identity::{IdentityError, as_user};
 use crate::sys::resolve::LookupFailed;
 use crate::sys::{netgroup, resolve, shadow};
 
+/// How long the look-ups of one login may take: the user is still there then, and has time for the password.
+const LOOKUPS: Duration = Duration::from_secs(15);
+
 /// The world as it is.
 #[derive(Debug, Default)]
-pub struct SystemWorld;
+pub struct SystemWorld {
+    /// What the look-ups have taken.
+    spent: Duration,
+}
+
+impl SystemWorld {
+    fn timed<T>(&mut self, look_up: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let answer = look_up();
+        self.spent += begun.elapsed();
+        answer
+    }
+}
 
 impl World for SystemWorld {
     fn addresses(&mut self, name: &str, peer: IpAddr) -> Result<Vec<IpAddr>, LookupError> {
-        resolve::forward(name, peer).map_err(|failed| match failed {
+        self.timed(|| resolve::forward(name, peer)).map_err(|failed| match failed {
             LookupFailed::NoSuchName => LookupError::NoSuchName,
             LookupFailed::NoAnswer(why) => LookupError::NoAnswer(why),
         })
     }
 
     fn in_netgroup(&mut self, group: &[u8], member: Member<'_>) -> bool {
-        match member {
+        self.timed(|| match member {
             Member::Host(host) => netgroup::has_host(group, host),
             Member::User(user) => netgroup::has_user(group, user),
-        }
+        })
+    }
+
+    fn start_over(&mut self) {
+        self.spent = Duration::ZERO;
+    }
+
+    fn is_late(&mut self) -> bool {
+        self.spent >= LOOKUPS
     }
 
     fn is_locked(&mut self, account: &Account) -> bool {

@@ -11,6 +11,7 @@
 //! `/etc/hosts.equiv` exists but cannot be believed, its refusals are unknown,
 //! so `~/.rhosts` does not count either.
 
+mod asked;
 pub(super) mod search;
 
 use std::fmt;
@@ -130,7 +131,7 @@ pub enum Reason {
         /// Why.
         why: Skip,
     },
-    /// A file needs more lines or look-ups than are allowed.
+    /// A file has more lines, or needs more or longer look-ups, than are allowed.
     TooMuch {
         /// The file.
         file: String,
@@ -153,7 +154,7 @@ impl fmt::Display for Reason {
             Reason::Root => f.write_str("root is trusted only with login.root = \"trust\""),
             Reason::NotFrom => f.write_str("the client is outside trust.files_from"),
             Reason::Skipped { file, why } => write!(f, "{file} is not believed: {why}"),
-            Reason::TooMuch { file } => write!(f, "{file} has too many lines or needs too many look-ups"),
+            Reason::TooMuch { file } => write!(f, "{file} has too many lines or needs too many or too long look-ups"),
             Reason::NoMatch => f.write_str("no rule matched"),
         }
     }

@@ -153,6 +153,12 @@ pub trait World {
     /// Whether the netgroup has the member.
     fn in_netgroup(&mut self, group: &[u8], member: Member<'_>) -> bool;
 
+    /// Gives look-ups their whole time again.
+    fn start_over(&mut self);
+
+    /// Whether the look-ups of this login have taken all the time that they may take, and no other may begin.
+    fn is_late(&mut self) -> bool;
+
     /// Whether the account's password is locked.
     fn is_locked(&mut self, account: &Account) -> bool;
 

@@ -17,6 +17,8 @@ pub(crate) struct Fake {
     pub locked: bool,
     pub lookups: usize,
     pub files_read: usize,
+    /// After so many look-ups their time is over.
+    pub patience: usize,
 }
 
 impl Fake {
@@ -42,6 +44,7 @@ impl Fake {
             locked: false,
             lookups: 0,
             files_read: 0,
+            patience: usize::MAX,
         }
     }
 }
@@ -58,11 +61,18 @@ impl World for Fake {
     }
 
     fn in_netgroup(&mut self, group: &[u8], member: Member<'_>) -> bool {
+        self.lookups += 1;
         let (list, name) = match member {
             Member::Host(host) => (&self.hosts_of_group, host.as_bytes()),
             Member::User(user) => (&self.users_of_group, user),
         };
         list.iter().any(|(g, m)| g.as_bytes() == group && m.as_bytes() == name)
+    }
+
+    fn start_over(&mut self) {}
+
+    fn is_late(&mut self) -> bool {
+        self.lookups >= self.patience
     }
 
     fn is_locked(&mut self, _: &Account) -> bool {

@@ -1,13 +1,13 @@
 //! What is wrong with single lines of a trust file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Finding;
 use crate::config::Trust;
 use crate::trust::rules::{self, Entry, Host, User, printable};
 use crate::trust::verdict::Place;
-use crate::trust::verdict::search::{Bounds, is_link_local, lookups_of};
+use crate::trust::verdict::search::{Bounds, is_link_local};
 use crate::trust::world::{LookupError, World};
 
 /// How much of a word from a file is shown, in bytes.
@@ -51,17 +51,59 @@ impl Seen {
     }
 }
 
+/// The look-ups that a file needs: each name once, and those of a line that names a user only for that user.
+#[derive(Debug, Default)]
+struct LookUps {
+    for_all: HashSet<HostKey>,
+    by_user: HashMap<Vec<u8>, HashSet<HostKey>>,
+    groups: HashSet<Vec<u8>>,
+    /// Of those who are named, the most for one.
+    most_of_one: usize,
+    /// The most for anybody.
+    most: usize,
+}
+
+impl LookUps {
+    fn add(&mut self, entry: &Entry<'_>) {
+        let host = match entry.host.what {
+            Host::Name(name) => Some(HostKey::Name(name.to_ascii_lowercase())),
+            Host::Group(group) => Some(HostKey::Group(group.to_vec())),
+            Host::Any | Host::Address { .. } | Host::Malformed => None,
+        };
+        match entry.user.what {
+            User::Comment => return,
+            User::Name(user) if !entry.host.refuse => {
+                let own = self.by_user.entry(user.to_vec()).or_default();
+                own.extend(host);
+                self.most_of_one = self.most_of_one.max(own.len());
+            }
+            User::Group(group) if !entry.host.refuse => {
+                self.groups.insert(group.to_vec());
+                self.for_all.extend(host);
+            }
+            User::Name(_) | User::Group(_) | User::Missing | User::Any | User::Malformed => {
+                self.for_all.extend(host);
+            }
+        }
+        self.most = self.for_all.len() + self.groups.len() + self.most_of_one;
+    }
+}
+
 /// Checks lines, and remembers the names it looked up.
 pub(super) struct Lines<'a> {
     trust: &'a Trust,
     world: &'a mut dyn World,
     /// What is wrong with each name, if anything.
     names: HashMap<String, Option<String>>,
+    /// How many more of them are looked up for this file.
+    left: usize,
+    /// One was not looked up.
+    gave_up: bool,
 }
 
 impl<'a> Lines<'a> {
     pub(super) fn new(trust: &'a Trust, world: &'a mut dyn World) -> Self {
-        Lines { trust, world, names: HashMap::new() }
+        Lines { trust, world, names: HashMap::new(), left: 0, gave_up: false }
     }
 
     pub(super) fn world(&mut self) -> &mut dyn World {
@@ -80,17 +122,24 @@ impl<'a> Lines<'a> {
     ) -> (Seen, Vec<Finding>) {
         let mut seen = Seen::default();
         let mut findings = Vec::new();
-        let mut lookups = 0;
+        let mut lookups = LookUps::default();
+        // The file may be anybody's, and a check of all users' has to come to its end.
+        (self.left, self.gave_up) = (bounds.lookups, false);
+        self.world.start_over();
         for (count, entry) in rules::entries(bytes).enumerate() {
             let mut found = |text: String| {
                 findings.push(Finding { file: file.to_owned(), line: Some(entry.line), text, skip: None })
             };
-            lookups += lookups_of(&entry);
-            if count == bounds.lines || lookups > bounds.lookups {
+            lookups.add(&entry);
+            if count == bounds.lines || lookups.most > bounds.lookups {
                 found("a login may stop here: too many lines or look-ups in one file".to_owned());
                 break;
             }
+            let gave_up = self.gave_up;
             let wrong = self.entry(&entry);
+            if self.gave_up && !gave_up {
+                found("from here on new names are not looked up: too many, or it took too long".to_owned());
+            }
             let works = wrong.iter().all(|(_, works)| *works);
             wrong.into_iter().for_each(|(text, _)| found(text));
             let Some((host, user)) = self.keys(&entry, account) else { continue };
@@ -192,6 +241,11 @@ impl<'a> Lines<'a> {
         if let Some(known) = self.names.get(&name) {
             return known.clone();
         }
+        if self.left == 0 || self.world.is_late() {
+            self.gave_up = true;
+            return None;
+        }
+        self.left -= 1;
         let answers = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
             .map(|family| self.world.addresses(&name, family));
         let wrong = match &answers {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::asked::Asked;
 use super::{Decision, Granted, Place, Policy, Reason, RefusedBy, Step, StepOutcome, Verdict};
 use crate::config::{LockedAccount, RootLogin, Rule, RuleHost, RuleVerdict, UnreservedPort};
 use crate::trust::matching::{self, Context, Match};
@@ -26,10 +27,11 @@ const MAX_TEXT: usize = 120;
 /// its own user, but that need not take minutes.
 pub(in crate::trust) struct Bounds {
     pub(in crate::trust) lines: usize,
+    /// Of different names and netgroups.
     pub(in crate::trust) lookups: usize,
 }
 pub(in crate::trust) const HOSTS_EQUIV_BOUNDS: Bounds = Bounds { lines: 65_536, lookups: 4096 };
-pub(in crate::trust) const RHOSTS_BOUNDS: Bounds = Bounds { lines: 4096, lookups: 128 };
+pub(in crate::trust) const RHOSTS_BOUNDS: Bounds = Bounds { lines: 4096, lookups: 1024 };
 
 /// Goes on, or ends with the verdict.
 type Flow = ControlFlow<Verdict>;
@@ -37,7 +39,7 @@ type Flow = ControlFlow<Verdict>;
 pub(super) struct Search<'a> {
     policy: &'a Policy<'a>,
     ctx: Context<'a>,
-    world: &'a mut dyn World,
+    world: Asked<'a>,
     steps: Vec<Step>,
     omitted: usize,
 }
@@ -46,7 +48,7 @@ impl<'a> Search<'a> {
     pub(super) fn new(policy: &'a Policy<'a>, query: &'a Query<'a>, world: &'a mut dyn World) -> Self {
         let account = query.account.map_or(query.user, |account| account.name.as_str());
         let ctx = Context { trust: policy.trust, query, peer: query.peer.to_canonical(), account };
-        Search { policy, ctx, world, steps: Vec::new(), omitted: 0 }
+        Search { policy, ctx, world: Asked::new(world), steps: Vec::new(), omitted: 0 }
     }
 
     pub(super) fn run(mut self) -> Decision {
@@ -189,7 +191,7 @@ impl<'a> Search<'a> {
             let found = match from {
                 RuleHost::Net(net) if holds(net, peer) => Match::Yes(format!("{net} holds {peer}")),
                 RuleHost::Net(_) => continue,
-                RuleHost::Name(name) => matching::by_name(name, peer, self.world),
+                RuleHost::Name(name) => matching::by_name(name, peer, &mut self.world),
             };
             match found {
                 Match::Yes(_) => return found,
@@ -234,22 +236,28 @@ impl<'a> Search<'a> {
                 return Flow::Break(Verdict::Undecided(Reason::Skipped { file: file.to_owned(), why }));
             }
         };
-        let mut lookups = 0;
+        self.world.allow(bounds.lookups);
         for (count, entry) in rules::entries(&bytes).enumerate() {
-            lookups += lookups_of(&entry);
-            if count == bounds.lines || lookups > bounds.lookups {
-                let reason = Reason::TooMuch { file: file.to_owned() };
-                self.skip(file, &format!("from line {} on: too many lines or look-ups", entry.line));
-                return Flow::Break(Verdict::Undecided(reason));
+            if count == bounds.lines {
+                return self.too_much(file, entry.line, "too many lines");
             }
             self.entry(file, &entry)?;
         }
         Flow::Continue(())
     }
 
+    /// What stands behind might refuse, so nothing behind is believed.
+    fn too_much(&mut self, file: &str, line: u32, what: &str) -> Flow {
+        self.skip(file, &format!("from line {line} on: {what}"));
+        Flow::Break(Verdict::Undecided(Reason::TooMuch { file: file.to_owned() }))
+    }
+
     fn entry(&mut self, file: &str, entry: &Entry<'_>) -> Flow {
         let place = Place { file: file.to_owned(), line: entry.line };
         let found = self.matches(entry);
+        if self.world.is_exhausted() {
+            return self.too_much(file, entry.line, "too many look-ups, or they took too long");
+        }
         let unchecked = if entry.refuses() { StepOutcome::Decided } else { StepOutcome::NoMatch };
         self.note(&place, printable(entry.text, MAX_TEXT), &found, unchecked);
         match found {
@@ -265,11 +273,11 @@ impl<'a> Search<'a> {
 
     /// Both fields. The user is compared first, because that costs no look-up.
     fn matches(&mut self, entry: &Entry<'_>) -> Match {
-        let user = matching::user(entry, &self.ctx, self.world);
+        let user = matching::user(entry, &self.ctx, &mut self.world);
         if matches!(user, Match::No(_)) {
             return user;
         }
-        match (matching::host(entry, &self.ctx, self.world), user) {
+        match (matching::host(entry, &self.ctx, &mut self.world), user) {
             (Match::No(why), _) => Match::No(why),
             (Match::Yes(host), Match::Yes(user)) => Match::Yes(format!("{host}; {user}")),
             (Match::Unknown(why), _) | (_, Match::Unknown(why)) => {
@@ -299,13 +307,6 @@ impl<'a> Search<'a> {
         let (file, note) = (file.to_owned(), note.to_owned());
         self.steps.push(Step { file, line: None, text: String::new(), outcome: StepOutcome::Skipped, note });
     }
-}
-
-/// How many questions to a name service an entry may cost.
-pub(in crate::trust) fn lookups_of(entry: &Entry<'_>) -> usize {
-    let host = matches!(entry.host.what, Host::Name(_) | Host::Group(_));
-    let user = matches!(entry.user.what, User::Group(_));
-    usize::from(host) + usize::from(user)
 }
 
 /// Whether a rule trusts any host or any user.
