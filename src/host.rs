@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::Group;
 
 pub use relay_account::{Account, create_relay_account, relay_account, stands_in};
@@ -142,6 +143,19 @@ pub fn control_group(name: &str) -> Result<u32, String> {
             errno.desc()
         )),
     }
+}
+
+/// Whether the reason why an address cannot be bound is that the kernel does not have its family: one that was built or
+/// started without IPv6 (`ipv6.disable=1`), or a sandbox that permits others only.
+#[must_use]
+pub fn lacks_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32)
+}
+
+/// What is said of an address of such a family.
+#[must_use]
+pub fn no_family(address: SocketAddr) -> &'static str {
+    if address.is_ipv4() { "this system has no IPv4" } else { "this system has no IPv6" }
 }
 
 /// Whether no IPv4 address among `addresses` has this one's port, so that an IPv6

@@ -68,10 +68,10 @@ pub fn read(report: &mut Report, config_path: Option<&Path>) -> Option<Config> {
 /// Reports on everything a daemon with this configuration needs. `starts_us`: whether a process
 /// that has one of the ports starts rlogind for those who connect there.
 pub fn inspect(report: &mut Report, config: &Config, starts_us: &dyn Fn(&Owner) -> bool) {
-    check_addresses(report, "listen", &config.listen, starts_us);
-    if config.tcpmux.enabled {
-        check_addresses(report, TCPMUX, &config.tcpmux.listen, &|_| false);
-    }
+    let tcpmux = if config.tcpmux.enabled { config.tcpmux.listen.as_slice() } else { &[] };
+    let served = config.listen.iter().chain(tcpmux).any(|address| port::has_family(*address));
+    check_addresses(report, "listen", &config.listen, served, starts_us);
+    check_addresses(report, TCPMUX, tcpmux, served, &|_| false);
     check_limits(report, config);
     check_relay_account(report, &config.user);
     check_run_directory(report, &config.control.socket);
@@ -125,10 +125,12 @@ fn check_limits(report: &mut Report, config: &Config) {
     }
 }
 
+/// `served`: there is an address of a family that the kernel has, so that the others keep nobody from starting.
 fn check_addresses(
     report: &mut Report,
     what: &'static str,
     addresses: &[SocketAddr],
+    served: bool,
     starts_us: &dyn Fn(&Owner) -> bool,
 ) {
     for &address in addresses {
@@ -140,6 +142,12 @@ fn check_addresses(
             }
             Err(Errno::EADDRINUSE) => {
                 report_in_use(report, what, address, &port::owners(address.port()), starts_us);
+            }
+            Err(errno) if host::lacks_family(&errno.into()) => {
+                let text = format!("{address}: {}", host::no_family(address));
+                let finding = if served { report.note(what, text) } else { report.fail(what, text) };
+                let other = if address.is_ipv4() { "[::]" } else { "0.0.0.0" };
+                finding.mend(format!("listen on {other}:{} alone", address.port()));
             }
             Err(errno) => {
                 let finding = report.fail(what, format!("{address}: {}", errno.desc()));

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use crate::host;
 use crate::sys::socket;
 
 /// A process that has a socket.
@@ -53,6 +54,12 @@ impl fmt::Display for Owner {
 /// Binds a socket as the daemon does, and closes it; `alone` as in [`socket::listen`].
 pub(super) fn try_bind(address: SocketAddr, alone: bool) -> Result<(), Errno> {
     socket::bind(address, alone).map(drop)
+}
+
+/// Whether the kernel has the address's family.
+pub(super) fn has_family(address: SocketAddr) -> bool {
+    let elsewhere = SocketAddr::new(address.ip(), 0);
+    !try_bind(elsewhere, false).is_err_and(|errno| host::lacks_family(&errno.into()))
 }
 
 /// The processes that listen on the port, at whatever address, as far as this

@@ -161,7 +161,7 @@ fn empty_root(directory: &Path) -> Result<OwnedFd, Error> {
 fn listeners(options: &Options, warnings: &mut Vec<String>) -> Result<(Vec<Listener>, bool), Error> {
     let listeners = service::listeners()?;
     if listeners.is_empty() {
-        return Ok((startup::listen(&options.config, &[])?, false));
+        return Ok((startup::listen(&options.config, &[], warnings)?, false));
     }
     let text = "the listeners are the service manager's, whatever listen and [tcpmux] say";
     warnings.push(text.to_owned());

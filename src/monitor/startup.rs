@@ -48,15 +48,27 @@ pub(super) fn addresses(config: &Config) -> Vec<(SocketAddr, Via)> {
 }
 
 /// Opens the listeners that a configuration asks for but those at addresses that are open already, or says of
-/// each that cannot be opened why.
-pub(super) fn listen(config: &Config, open: &[SocketAddr]) -> Result<Vec<Listener>, Error> {
+/// each that cannot be opened why. A family that the kernel does not have is worth a warning only, as long as there is
+/// another address: the usual configuration asks for both families.
+pub(super) fn listen(
+    config: &Config,
+    open: &[SocketAddr],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Listener>, Error> {
     let wanted = addresses(config);
     let mut listeners = Vec::new();
-    let mut failures = Vec::new();
+    let (mut failures, mut without_family) = (Vec::new(), Vec::new());
+    let mut served = wanted.iter().any(|(address, _)| open.contains(address));
     let all: Vec<SocketAddr> = wanted.iter().map(|(address, _)| *address).collect();
     for (address, via) in wanted.into_iter().filter(|(address, _)| !open.contains(address)) {
         match socket::listen(address, host::is_alone(address, &all)) {
-            Ok(socket) => listeners.push(Listener { socket, via, address }),
+            Ok(socket) => {
+                served = true;
+                listeners.push(Listener { socket, via, address });
+            }
+            Err(error) if host::lacks_family(&error) => {
+                without_family.push(format!("cannot listen on {address}: {}", host::no_family(address)));
+            }
             Err(error) => {
                 let own = open.iter().any(|open| open.port() == address.port());
                 let hint =
@@ -65,6 +77,8 @@ pub(super) fn listen(config: &Config, open: &[SocketAddr]) -> Result<Vec<Listene
             }
         }
     }
+    let warned_of = if served { warnings } else { &mut failures };
+    warned_of.extend(without_family);
     if failures.is_empty() { Ok(listeners) } else { Err(Error(failures.join("\n"))) }
 }
 

@@ -37,9 +37,14 @@ impl Daemon {
 
     /// The same with a copy of the executable, which can be replaced.
     pub(crate) fn start_copy(program: &str, config: &str) -> Daemon {
+        Daemon::start_with(Command::new(program), config)
+    }
+
+    /// The same with a command that says how its processes are special.
+    pub(crate) fn start_with(mut command: Command, config: &str) -> Daemon {
         fs::write("/etc/rlogind.toml", config).unwrap();
         let stderr = File::options().create(true).append(true).open(stderr_file()).unwrap();
-        let child = Command::new(program)
+        let child = command
             .arg("--stderr")
             .env(LEAK, "leaked")
             .stdin(Stdio::null())

@@ -18,6 +18,7 @@ mod accounts;
 mod audit;
 mod daemon;
 mod footprint;
+mod lacking;
 mod peer;
 mod probe;
 mod processes;

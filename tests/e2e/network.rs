@@ -1,16 +1,18 @@
 //! Addresses of both families, and the start.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::accounts::{ALICE, PROMPT, ROOT};
 use crate::audit::field;
-use crate::daemon::{self, PROGRAM};
+use crate::daemon::{self, Daemon, PROGRAM};
+use crate::lacking::without_family;
 use crate::peer::{Peer, handshake};
 use crate::processes::Process;
 use crate::terminal::{Client, PATIENCE};
@@ -76,6 +78,68 @@ fn an_address_that_is_taken_is_an_error_at_the_start() {
         assert!(!output.status.success());
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(told.contains("127.0.0.1:513") && told.contains("in use"), "{told}");
+    });
+}
+
+#[test]
+fn a_family_that_the_kernel_lacks_is_a_warning_while_another_address_serves() {
+    const BOTH: [&str; 3] =
+        ["", "[tcpmux]\nenabled = true\n", "listen = [\"127.0.0.1:513\", \"[::1]:513\"]\n"];
+    world(|world| {
+        for (family, lacking, config) in [
+            (libc::AF_INET6, "no IPv6", BOTH[0]),
+            (libc::AF_INET6, "no IPv6", BOTH[1]),
+            (libc::AF_INET6, "no IPv6", BOTH[2]),
+            (libc::AF_INET, "no IPv4", BOTH[0]),
+        ] {
+            let first = world.audit.len();
+            let mut program = Command::new(PROGRAM);
+            without_family(&mut program, family);
+            let daemon = Daemon::start_with(program, config);
+            let from = if family == libc::AF_INET {
+                IpAddr::from(Ipv6Addr::LOCALHOST)
+            } else {
+                Ipv4Addr::LOCALHOST.into()
+            };
+            let mut peer = Peer::connect_from(from);
+            peer.send(handshake("nobody", "alice", "vt100/38400"));
+            peer.give_password(ALICE);
+            let warned = || world.audit.since(first).into_iter().find(|line| line.contains(lacking));
+            let line = eventually("a warning", PATIENCE, warned);
+            assert_eq!(field(&line, "event"), Some("warning"), "{line}");
+            // Read again, it is the same, and nobody is the worse for it.
+            let first = world.audit.len();
+            daemon.signal(Signal::SIGHUP);
+            eventually("a warning", PATIENCE, || {
+                world.audit.since(first).into_iter().find(|line| line.contains(lacking))
+            });
+            assert_eq!(peer.run("echo still here"), "still here");
+            drop(peer);
+            let mut check = Command::new(PROGRAM);
+            without_family(check.arg("check"), family);
+            let told = check.output().unwrap();
+            let text = String::from_utf8_lossy(&told.stdout);
+            assert!(told.status.success() && text.contains("note  listen "), "{text}");
+            assert!(text.contains(lacking), "{text}");
+            drop(daemon);
+            eventually("the port is free", PATIENCE, || (!daemon::listens(513)).then_some(()));
+        }
+    });
+}
+
+#[test]
+fn without_any_address_of_a_family_that_the_kernel_has_it_does_not_start() {
+    world(|_world| {
+        for words in [&["--stderr"][..], &["check"]] {
+            std::fs::write("/etc/rlogind.toml", "listen = [\"[::]:513\", \"[::1]:514\"]\n").unwrap();
+            let mut program = Command::new(PROGRAM);
+            without_family(program.args(words), libc::AF_INET6);
+            let output = program.output().unwrap();
+            let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{told}");
+            assert!(told.contains("[::]:513") && told.contains("[::1]:514"), "{told}");
+            assert_eq!(told.matches("this system has no IPv6").count(), 2, "{told}");
+        }
     });
 }
 

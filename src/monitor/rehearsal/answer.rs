@@ -111,7 +111,7 @@ fn prepare(
         warnings.push("a change of control.socket counts from the next start or upgrade on".to_owned());
         config.control.socket.clone_from(&question.control_path);
     }
-    let opened = listeners(question, &config)?;
+    let opened = listeners(question, &config, &mut warnings)?;
     let control = match control(question, &config, &mut warnings) {
         Ok(control) => control,
         Err(error) => {
@@ -150,11 +150,15 @@ fn relay_account(
 }
 
 /// The listeners that the configuration asks for and that are not open.
-fn listeners(question: &Question, config: &Config) -> Result<Vec<Listener>, String> {
+fn listeners(
+    question: &Question,
+    config: &Config,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Listener>, String> {
     if question.listeners_stay {
         return Ok(Vec::new());
     }
-    startup::listen(config, &question.open).map_err(|error| error.to_string())
+    startup::listen(config, &question.open, warnings).map_err(|error| error.to_string())
 }
 
 /// The control socket, if it has to be opened; lets those use it whom the configuration names.
