@@ -14,6 +14,7 @@ use nix::unistd::geteuid;
 
 use crate::config::{self, Config, Limits};
 use crate::host::{self, HostError, RunDirectory};
+use crate::sys::needed;
 use crate::sys::ownership::{self, Unsafe};
 
 mod finding;
@@ -28,7 +29,7 @@ const SHELLS: &str = "/etc/shells";
 /// The shells when there is no `/etc/shells` (getusershell(3)).
 const FALLBACK_SHELLS: &str = "/bin/sh\n/bin/csh\n";
 
-/// Prints one line for everything rlogind needs, then whether it would serve;
+/// Prints one line for everything rlogind needs, below a failure what mends it, then whether it would serve;
 /// says so in the result as well.
 ///
 /// # Errors
@@ -40,6 +41,9 @@ pub fn run(config_path: Option<&Path>, out: &mut dyn Write) -> io::Result<bool> 
     }
     for finding in &report.findings {
         writeln!(out, "{finding}")?;
+        if let (Verdict::Fail, Some(mend)) = (finding.verdict, &finding.mend) {
+            writeln!(out, "      → {mend}")?;
+        }
     }
     let would_serve = report.count(Verdict::Fail) == 0;
     let not = if would_serve { "" } else { "not " };
@@ -72,6 +76,7 @@ pub fn inspect(report: &mut Report, config: &Config, starts_us: &dyn Fn(&Owner) 
     let served = config.listen.iter().chain(tcpmux).any(|address| port::has_family(*address));
     check_addresses(report, "listen", &config.listen, served, starts_us);
     check_addresses(report, TCPMUX, tcpmux, served, &|_| false);
+    check_kernel(report);
     check_limits(report, config);
     check_relay_account(report, &config.user);
     check_run_directory(report, &config.control.socket);
@@ -80,6 +85,12 @@ pub fn inspect(report: &mut Report, config: &Config, starts_us: &dyn Fn(&Owner) 
     check_shells(report, Path::new(SHELLS));
     if let Some(banner) = &config.login.banner {
         check_banner(report, banner);
+    }
+}
+
+fn check_kernel(report: &mut Report) {
+    for missing in needed::missing() {
+        report.fail("kernel", missing.to_string()).mend(missing.mend());
     }
 }
 
@@ -306,6 +317,7 @@ mod tests {
     fn a_wrong_configuration_is_all_there_is_to_say() {
         let (text, would_serve) = run_on("[login]\nattempts = 0\n");
         let expected = "FAIL  configuration  FILE:2: login.attempts: must be from 1 to 100, not 0\n\
+                        \x20     → correct it; rlogind.toml(5) has every key\n\
                         rlogind would not serve.\n";
         assert_eq!((text.as_str(), would_serve), (expected, false));
     }

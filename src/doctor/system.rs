@@ -16,8 +16,8 @@ use crate::sys::sandbox;
 const PER_SESSION: u64 = 4;
 /// What a daemon has open without any.
 const ANYWAY: u64 = 64;
-/// The first kernel with all the calls that are needed (pidfd_open(2)).
-const OLDEST_KERNEL: (u32, u32) = (5, 3);
+/// The first kernel with all the calls that are needed (waitid(2) with P_PIDFD).
+const OLDEST_KERNEL: (u32, u32) = (5, 4);
 
 /// Reports on the way to syslogd. It is connected to, and nothing is written.
 pub(super) fn syslog(report: &mut Report, machine: &Machine) {

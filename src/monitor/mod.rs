@@ -276,6 +276,7 @@ pub fn complain(text: &str) {
 /// What both ways to serve need, and what the log is to be warned of: the relay's account and the run directory.
 fn prepare(config: &mut Config, warnings: &mut Vec<String>) -> Result<(Account, PathBuf), Error> {
     begin_process()?;
+    startup::kernel()?;
     let (service, warning) = pam_service(&config.login.pam_service)?;
     config.login.pam_service = service;
     warnings.extend(warning);

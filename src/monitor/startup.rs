@@ -12,7 +12,7 @@ use crate::audit::event::Via;
 use crate::config::{Config, Control};
 pub(super) use crate::host::Account;
 use crate::host::{self, HostError, RunDirectory};
-use crate::sys::socket;
+use crate::sys::{needed, socket};
 
 /// The mode of the run directory: commands of `control.group` find the socket in it, and nobody can list it.
 const RUN_DIRECTORY_MODE: u32 = 0o711;
@@ -106,6 +106,13 @@ pub(super) fn relay_account(name: &str) -> Result<(Account, Option<String>), Err
 pub fn pam_service(wanted: &str) -> Result<(String, Option<String>), Error> {
     let (service, warning) = host::pam_service(wanted, &host::PAM_DIRECTORIES)?;
     Ok((service.name, warning.map(|text| format!("PAM service: {text}"))))
+}
+
+/// Tries what a login needs of the kernel, so that nobody learns of it by a login that fails.
+pub(super) fn kernel() -> Result<(), Error> {
+    let missing = needed::missing();
+    let lines = missing.iter().map(|missing| format!("{missing} ({})", missing.mend()));
+    if missing.is_empty() { Ok(()) } else { Err(Error(lines.collect::<Vec<_>>().join("\n"))) }
 }
 
 /// The directory of the control socket: made when missing, and root's alone. Nobody else can list it when it is

@@ -14,6 +14,7 @@ pub mod local;
 pub mod memory;
 pub mod memory_file;
 pub mod module_log;
+pub mod needed;
 pub mod netgroup;
 pub mod notify;
 pub mod ownership;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -12,7 +13,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use crate::accounts::{ALICE, PROMPT, ROOT};
 use crate::audit::field;
 use crate::daemon::{self, Daemon, PROGRAM};
-use crate::lacking::without_family;
+use crate::lacking::{without, without_family};
 use crate::peer::{Peer, handshake};
 use crate::processes::Process;
 use crate::terminal::{Client, PATIENCE};
@@ -140,6 +141,60 @@ fn without_any_address_of_a_family_that_the_kernel_has_it_does_not_start() {
             assert!(told.contains("[::]:513") && told.contains("[::1]:514"), "{told}");
             assert_eq!(told.matches("this system has no IPv6").count(), 2, "{told}");
         }
+    });
+}
+
+#[test]
+fn a_system_call_that_a_login_needs_and_the_kernel_refuses_is_said_at_the_start() {
+    const CALLS: [(i64, &str); 8] = [
+        (libc::SYS_pidfd_open, "pidfd_open(2)"),
+        (libc::SYS_waitid, "waitid(2) with P_PIDFD"),
+        (libc::SYS_memfd_create, "memfd_create(2)"),
+        (libc::SYS_clone, "clone(2) with CLONE_PIDFD"),
+        (libc::SYS_execveat, "execveat(2)"),
+        (libc::SYS_signalfd4, "signalfd(2)"),
+        (libc::SYS_socketpair, "socketpair(2)"),
+        (libc::SYS_getsockopt, "getsockopt(2) with SO_COOKIE"),
+    ];
+    world(|_world| {
+        std::fs::write("/etc/rlogind.toml", "").unwrap();
+        for (errno, mend) in
+            [(Errno::EPERM, "newer container runtime"), (Errno::ENOSYS, "Linux 5.4 or later")]
+        {
+            for (call, name) in CALLS {
+                for words in ["--stderr", "check", "doctor"] {
+                    let mut program = Command::new(PROGRAM);
+                    without(program.arg(words), &[(call, None)], errno);
+                    let output = program.output().unwrap();
+                    let told =
+                        String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+                    let place = format!("{words:?} without {name}, {errno}: {told}");
+                    assert_eq!(output.status.code(), Some(1), "{place}");
+                    assert!(told.contains(name) && told.contains(errno.desc()), "{place}");
+                    assert!(told.contains(mend), "{place}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_system_call_with_something_in_its_place_may_be_refused() {
+    world(|world| {
+        for errno in [Errno::EPERM, Errno::ENOSYS] {
+            let mut program = Command::new(PROGRAM);
+            without(
+                &mut program,
+                &[(libc::SYS_close_range, None), (libc::SYS_pidfd_send_signal, None)],
+                errno,
+            );
+            let daemon = Daemon::start_with(program, "");
+            let mut peer = Peer::log_in(ALICE);
+            assert_eq!(peer.run("echo in"), "in", "{errno}");
+            drop((peer, daemon));
+            eventually("the port is free", PATIENCE, || (!daemon::listens(513)).then_some(()));
+        }
+        assert_eq!(world.audit.of("session-opened").len(), 2);
     });
 }
 

@@ -84,6 +84,7 @@ fn take_over_in_part(files: Vec<OwnedFd>) -> Result<(), String> {
     memory_file::read(state)
         .and_then(|bytes| state::MonitorState::from_bytes(&bytes))
         .map_err(|error| format!("it cannot read the state: {error}"))?;
+    startup::kernel().map_err(|error| error.to_string())?;
     let settings =
         read_settings(settings).map_err(|error| format!("it cannot read the settings: {error}"))?;
     prove(&settings.shared.config, settings.account, root)

@@ -1,0 +1,146 @@
+//! What a login needs of the kernel, tried before the first one comes.
+//!
+//! An old kernel does not know a system call, and the filter of a container or a unit refuses one. A daemon that starts
+//! all the same looks well and lets nobody in. Nothing here may leave a trace: `check` asks beside a daemon that runs.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::unistd::execveat;
+
+use super::channel::Channel;
+use super::launch::Launcher;
+use super::{memory_file, process, pty};
+
+/// Errors that say that there is too little of something just now, or that a device has yet to come. Whoever starts then
+/// may serve later.
+const SHORTAGES: [Errno; 8] = [
+    Errno::EINTR,
+    Errno::EAGAIN,
+    Errno::ENOMEM,
+    Errno::EMFILE,
+    Errno::ENFILE,
+    Errno::ENOSPC,
+    Errno::ENOBUFS,
+    Errno::ENOENT,
+];
+
+/// What it is, and how it is tried.
+type Try = (&'static str, fn() -> io::Result<()>);
+
+/// Something that a login needs, and that the system does not give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    what: &'static str,
+    errno: Errno,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no login is possible without {}: {}", self.what, self.errno.desc())
+    }
+}
+
+impl Missing {
+    /// What mends it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        if matches!(self.errno, Errno::EPERM | Errno::EACCES) {
+            "permit it where system calls are filtered: a newer container runtime with a newer libseccomp, its seccomp \
+             profile, or SystemCallFilter= of the unit"
+        } else {
+            "Linux 5.4 or later; in a container a newer runtime, whose filter may answer in the kernel's place"
+        }
+    }
+}
+
+/// Tries everything; what the system does not give.
+#[must_use]
+pub fn missing() -> Vec<Missing> {
+    let tries: [Try; 8] = [
+        ("memfd_create(2)", || memory_file::write(b"").map(drop)),
+        ("socketpair(2)", || Channel::pair().map(drop)),
+        ("signalfd(2)", || Ok(SignalFd::with_flags(&SigSet::empty(), SfdFlags::SFD_CLOEXEC).map(drop)?)),
+        ("pidfd_open(2)", || process::Process::own().map(drop)),
+        // Of this process nobody here can wait, which is the answer of a kernel that knows the question.
+        ("waitid(2) with P_PIDFD", wait_by_descriptor),
+        ("execveat(2)", || refused_only(execute(&folder()?))),
+        ("clone(2) with CLONE_PIDFD", || refused_only(start(&folder()?))),
+        ("a pseudo-terminal", || pty::open().map(drop)),
+    ];
+    let mut missing: Vec<Missing> = tries.into_iter().filter_map(|(what, run)| of(what, run())).collect();
+    missing.extend(of("getsockopt(2) with SO_COOKIE", cookie()));
+    missing
+}
+
+fn of(what: &'static str, tried: io::Result<()>) -> Option<Missing> {
+    let errno = tried.err().and_then(|error| error.raw_os_error()).map(Errno::from_raw)?;
+    (!SHORTAGES.contains(&errno)).then_some(Missing { what, errno })
+}
+
+fn wait_by_descriptor() -> io::Result<()> {
+    match process::Process::own() {
+        Ok(own) => own.try_wait().map(drop),
+        // It has been said already.
+        Err(_) => Ok(()),
+    }
+}
+
+/// What can never be executed.
+fn folder() -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open("/")
+}
+
+/// The kernel's word that a folder is not executed: all that was tried up to there works.
+fn refused_only(tried: io::Result<()>) -> io::Result<()> {
+    tried.or_else(|error| if error.raw_os_error() == Some(libc::EACCES) { Ok(()) } else { Err(error) })
+}
+
+fn execute(image: &File) -> io::Result<()> {
+    let none: [&std::ffi::CStr; 0] = [];
+    execveat(image, c"", &[c"rlogind"], &none, AtFlags::AT_EMPTY_PATH)?;
+    Ok(())
+}
+
+fn start(image: &File) -> io::Result<()> {
+    let input = File::open("/dev/null")?;
+    Launcher::new()?.start(image.as_fd(), &[c"rlogind".to_owned()], &[], input.as_fd()).map(drop)
+}
+
+/// Of a socket of a family that there is.
+fn cookie() -> io::Result<()> {
+    let of = |family| socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    match of(AddressFamily::Inet).or_else(|_| of(AddressFamily::Inet6)) {
+        Ok(socket) => super::socket::cookie(socket.as_fd()).map(drop),
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn here_nothing_is_missing() {
+        assert_eq!(missing(), []);
+    }
+
+    #[test]
+    fn what_is_short_is_not_missing() {
+        let failed = |errno: Errno| of("x", Err(errno.into()));
+        assert_eq!(failed(Errno::EMFILE), None);
+        assert_eq!(failed(Errno::EINTR), None);
+        let missing = failed(Errno::ENOSYS).unwrap();
+        assert_eq!(missing.to_string(), "no login is possible without x: Function not implemented");
+        assert!(missing.mend().starts_with("Linux 5.4"));
+        assert!(failed(Errno::EPERM).unwrap().mend().starts_with("permit it"));
+    }
+}
