@@ -14,6 +14,7 @@ use nix::unistd::geteuid;
 
 use crate::config::{self, Config, Limits};
 use crate::host::{self, HostError, RunDirectory};
+use crate::sys::file;
 use crate::sys::needed;
 use crate::sys::ownership::{self, Unsafe};
 
@@ -26,6 +27,8 @@ pub use port::{Owner, is_listened_on, owners};
 const TCPMUX: &str = "tcpmux";
 /// Where shells(5) are listed.
 const SHELLS: &str = "/etc/shells";
+/// More than any list of shells has.
+const LONGEST_LIST: u64 = 1 << 20;
 /// The shells when there is no `/etc/shells` (getusershell(3)).
 const FALLBACK_SHELLS: &str = "/bin/sh\n/bin/csh\n";
 
@@ -252,8 +255,8 @@ fn check_pam_service(report: &mut Report, wanted: &str, directories: &[impl AsRe
 }
 
 fn check_shells(report: &mut Report, list: &Path) {
-    let text = match fs::read_to_string(list) {
-        Ok(text) => text,
+    let text = match file::read(list, LONGEST_LIST) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
         Err(e) => {
             report.note("shells", format!("{}: {e}; /bin/sh and /bin/csh count", list.display()));
             FALLBACK_SHELLS.to_owned()

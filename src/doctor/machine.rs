@@ -1,11 +1,13 @@
 //! The machine that is looked at: its files below a root, which is `/` but in tests.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::sys::file;
+
 /// More than any file that is read here has.
-const LONGEST: u64 = 1 << 20;
+pub(super) const LONGEST: u64 = 1 << 20;
 
 /// Where files are.
 #[derive(Debug)]
@@ -33,8 +35,7 @@ impl Machine {
 
     /// The text of a file, as far as it is text.
     pub(super) fn read(&self, absolute: impl AsRef<Path>) -> io::Result<String> {
-        let mut bytes = Vec::new();
-        fs::File::open(self.path(absolute))?.take(LONGEST).read_to_end(&mut bytes)?;
+        let bytes = file::read(&self.path(absolute), LONGEST)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

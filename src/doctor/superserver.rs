@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::machine::Machine;
+use super::machine::{LONGEST, Machine};
 use crate::check::{Owner, Report};
+use crate::sys::file;
 use crate::tcpmux::foreign::{inetd_lines, sections};
 use crate::tcpmux::{self, Places};
 
@@ -99,7 +100,7 @@ fn of_xinetd(machine: &Machine) -> Vec<Entry> {
     superserver.config = machine.path(&superserver.config);
     let mut entries = Vec::new();
     for path in tcpmux::xinetd_files(&superserver).unwrap_or_default() {
-        let text = std::fs::read(&path).unwrap_or_default();
+        let text = file::read(&path, LONGEST).unwrap_or_default();
         for section in sections(&String::from_utf8_lossy(&text)) {
             let port = section.port.as_deref().unwrap_or(&section.name);
             if section.disabled || section.multiplexed || !SERVICE.contains(&port) {

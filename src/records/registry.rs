@@ -6,7 +6,7 @@
 //! written again: so neither waits for the other.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use nix::unistd::{Gid, Uid, chown};
 
 use super::LoginRecord;
 use crate::config::Config;
+use crate::sys::file;
 
 /// The most entries that are looked at, and the longest, in bytes.
 const MOST_ENTRIES: usize = 64 * 1024;
@@ -170,9 +171,7 @@ fn remove_abandoned(draft: &Path) {
 }
 
 fn read(path: &Path) -> Option<LoginRecord> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    serde_json::from_slice(&file::read(path, LONGEST).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod channel;
+pub mod file;
 pub mod fork;
 pub mod identity;
 pub mod launch;

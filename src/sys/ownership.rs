@@ -231,6 +231,10 @@ fn walk(path: &Path) -> Result<Way, Error> {
                 }
                 left.extend(names(&target));
             }
+            // A device may do something because it is opened, and whether it has an access control list is asked so.
+            Some((_, stat)) if !matches!(kind(&stat), SFlag::S_IFREG | SFlag::S_IFDIR) => {
+                return Err(if left.is_empty() { Error::NotRegular } else { Errno::ENOTDIR.into() });
+            }
             Some((next, stat)) if !left.is_empty() || kind(&stat) != SFlag::S_IFREG => {
                 if name == ".." {
                     shown.pop();

@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use serde::{Deserialize, Serialize};
 
+use super::file;
 use layout::{RawRecord, SIZE};
 
 mod layout;
@@ -118,7 +119,7 @@ impl Login {
 /// # Errors
 /// When the file cannot be read.
 pub fn skip_written(utmp: &Path, logins: &mut [Login]) -> io::Result<()> {
-    let file = match File::open(utmp) {
+    let file = match file::open(utmp) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         outcome => outcome?,
     };

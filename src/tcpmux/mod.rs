@@ -18,6 +18,7 @@ mod superserver;
 pub use entry::Entry;
 pub use superserver::{Places, Superserver, Syntax};
 
+use crate::sys::file as regular;
 use file::{Snapshot, shown};
 
 /// The file next to xinetd's directory that names it.
@@ -169,7 +170,7 @@ fn text(superserver: &Superserver, entry: &Entry, content: &[u8]) -> io::Result<
         Syntax::Xinetd => {
             let mut multiplexer = true;
             for path in xinetd_files(superserver)? {
-                let text = fs::read(&path).map_err(|e| file::error(&path, e))?;
+                let text = regular::read(&path, u64::MAX).map_err(|e| file::error(&path, e))?;
                 let sections = foreign::sections(&String::from_utf8_lossy(&text));
                 for section in sections.iter().filter(|section| !section.disabled) {
                     if section.multiplexed && is_ours(entry, &section.name) {

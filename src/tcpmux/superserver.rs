@@ -12,6 +12,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::file::shown;
+use crate::sys::file as regular;
+
+/// More bytes than a process id has.
+const LONGEST_NUMBER: u64 = 64;
 
 /// The name of our file in xinetd's directory. With a dot in it xinetd would not read it.
 const XINETD_FILE: &str = "rlogind-tcpmux";
@@ -111,7 +115,8 @@ impl Superserver {
     }
 
     fn pid(&self) -> Option<Pid> {
-        let pid: i32 = fs::read_to_string(&self.pid_file).ok()?.trim().parse().ok()?;
+        let text = String::from_utf8(regular::read(&self.pid_file, LONGEST_NUMBER).ok()?).ok()?;
+        let pid: i32 = text.trim().parse().ok()?;
         // Zero and below are not one process.
         (pid > 1).then(|| Pid::from_raw(pid))
     }

@@ -238,3 +238,54 @@ fn a_wrong_configuration_is_told_with_the_rest_and_json_has_it_all() {
         }
     });
 }
+
+/// What doctor and check read by its path, and what of it they say when it is no file.
+#[test]
+fn nothing_that_is_read_by_its_path_is_waited_for_or_taken_for_a_file() {
+    const FILES: [&str; 13] = [
+        "/etc/inetd.conf",
+        "/etc/inetd.d/login",
+        "/etc/xinetd.conf",
+        "/etc/xinetd.d/login",
+        "/etc/shells",
+        "/etc/services",
+        "/etc/hosts.allow",
+        "/etc/hosts.deny",
+        "/etc/securetty",
+        "/etc/nologin",
+        "/etc/hosts.equiv",
+        "/etc/issue.net",
+        "/home/alice/.rhosts",
+    ];
+    const CONFIG: &str = "[login]\nbanner = \"/etc/issue.net\"\n";
+    const KINDS: [(&str, &[&str]); 3] =
+        [("a FIFO", &["mkfifo"]), ("a directory", &["mkdir"]), ("a device", &["cp", "-R", "/dev/zero"])];
+    world(|_world| {
+        for folder in ["/etc/inetd.d", "/etc/xinetd.d"] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        for (kind, make) in KINDS {
+            for file in FILES {
+                let _ = fs::remove_dir_all(file).or_else(|_| fs::remove_file(file));
+                assert!(Command::new(make[0]).args(&make[1..]).arg(file).status().unwrap().success());
+            }
+            fs::write("/etc/rlogind.toml", CONFIG).unwrap();
+            for words in [&["check"][..], &["doctor"], &["trust", "check"]] {
+                let output = Command::new("timeout").arg("10").arg(PROGRAM).args(words).output().unwrap();
+                let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+                assert!(
+                    !matches!(output.status.code(), Some(124) | None),
+                    "{words:?} hangs on {kind}: {told}"
+                );
+                if words == ["trust", "check"] {
+                    assert_eq!(told.matches("not a regular file").count(), 2, "{kind}: {told}");
+                    continue;
+                }
+                let shells =
+                    format!("/etc/shells: it is {kind}, not a regular file; /bin/sh and /bin/csh count");
+                assert!(told.contains(&shells), "{kind}: {told}");
+                assert!(told.contains("/etc/issue.net: not shown: not a regular file"), "{kind}: {told}");
+            }
+        }
+    });
+}

@@ -1,0 +1,85 @@
+//! Files that are read by their paths, and must be files.
+//!
+//! Whoever opens a FIFO waits for its other end, a device may do something because it is opened, and neither ends where a
+//! file does. So what is there is looked at first, and again when it is open.
+
+use std::fs::{File, FileType};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Opens a regular file for reading, and never waits for anybody. Symbolic links are followed.
+///
+/// # Errors
+/// When it cannot be opened, or is something else: the text says what.
+pub fn open(path: &Path) -> io::Result<File> {
+    check(std::fs::metadata(path)?.file_type())?;
+    // It may be another one by now.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    check(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+/// Reads a regular file, at most so many bytes of it.
+///
+/// # Errors
+/// As [`open`], or when it cannot be read.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn check(kind: FileType) -> io::Result<()> {
+    let what = if kind.is_file() {
+        return Ok(());
+    } else if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Err(io::Error::other(format!("it is {what}, not a regular file")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read_and_nothing_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("file"), "0123456789").unwrap();
+        symlink("file", at("link")).unwrap();
+        assert_eq!(read(&at("file"), 100).unwrap(), b"0123456789");
+        assert_eq!(read(&at("link"), 4).unwrap(), b"0123");
+        mkfifo(&at("fifo"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        symlink("fifo", at("link to it")).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        for (path, what) in [
+            (at("fifo"), "a FIFO"),
+            (at("link to it"), "a FIFO"),
+            (at("directory"), "a directory"),
+            (at("socket"), "a socket"),
+            ("/dev/zero".into(), "a device"),
+        ] {
+            let error = read(&path, 100).unwrap_err().to_string();
+            assert_eq!(error, format!("it is {what}, not a regular file"), "{}", path.display());
+        }
+        assert_eq!(open(&at("nothing")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(read(Path::new("/proc/self/status"), 100).is_ok(), "what the kernel makes is a file");
+    }
+}
