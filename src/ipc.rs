@@ -602,7 +602,8 @@ mod tests {
             LoginEvent::AccountRefused { user: user.clone(), host: None, reason: reason.clone() },
             LoginEvent::Abandoned { reason },
             LoginEvent::Opened { user: user.clone(), remote_user: Some(remote_user), host: some, pid },
-            LoginEvent::Trouble { user, text },
+            LoginEvent::Trouble { user, text: text.clone() },
+            LoginEvent::BannerNotShown { file: text.clone(), reason: text },
         ];
         let ends =
             [SessionEnd::Exited(3), SessionEnd::Signaled(9), SessionEnd::LeftRunning, SessionEnd::Lost];
@@ -637,7 +638,7 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "13000001750174010168016603010001000101680166030002000001740003017501016800040000020174000501750001740006017400070175010174010168bc05000801750174010006010112010201030606017403010174040105070000070101016207057074732f330175016800c0000207f80aac0205ad02060101ae020701030405185000000601740107"
+            "14000001750174010168016603010001000101680166030002000001740003017501016800040000020174000501750001740006017400070175010174010168bc05000801750174000901740174010006010112010201030606017403010174040105070000070101016207057074732f330175016800c0000207f80aac0205ad02060101ae020701030405185000000601740107"
         );
     }
 

@@ -256,6 +256,14 @@ fn login_table() -> Vec<(Event, Severity, &'static str)> {
             Warning,
             r#"trouble for alice from 192.0.2.7: no home directory event="session-trouble" user="alice" address="192.0.2.7" port="1023" tty="pts/3""#,
         ),
+        (
+            login(LoginEvent::BannerNotShown {
+                file: "/etc/issue.net".into(),
+                reason: "not a regular file".into(),
+            }),
+            Warning,
+            r#"banner /etc/issue.net not shown to 192.0.2.7: not a regular file event="banner-not-shown" address="192.0.2.7" port="1023" tty="pts/3" file="/etc/issue.net" reason="not a regular file""#,
+        ),
     ]
 }
 
@@ -325,6 +333,7 @@ fn filled(s: &str) -> Vec<Event> {
         login(LoginEvent::Abandoned { reason: text() }),
         login(LoginEvent::Opened { user: text(), remote_user: some(), host: some(), pid: u32::MAX }),
         login(LoginEvent::Trouble { user: text(), text: text() }),
+        login(LoginEvent::BannerNotShown { file: text(), reason: text() }),
         Event::SessionClosed {
             peer: "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap(),
             tty: text(),

@@ -409,6 +409,7 @@ fn events() -> Vec<Event> {
         LoginEvent::Abandoned { reason: text() },
         LoginEvent::Opened { user: text(), remote_user: Some(text()), host, pid: 1 },
         LoginEvent::Trouble { user: text(), text: text() },
+        LoginEvent::BannerNotShown { file: text(), reason: text() },
     ];
     let closed = |end| Event::SessionClosed {
         peer,
@@ -447,6 +448,7 @@ fn events() -> Vec<Event> {
                 | LoginEvent::PasswordFailed { .. }
                 | LoginEvent::AccountRefused { .. }
                 | LoginEvent::Abandoned { .. }
+                | LoginEvent::BannerNotShown { .. }
         )
     };
     events.extend(logins.map(|event| {

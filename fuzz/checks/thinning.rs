@@ -154,7 +154,8 @@ fn event(what: u8, (network, host): (u16, u16), is_ipv6: bool, number: u16) -> E
             Event::Control { uid: network.into(), pid: number.into(), command: command.to_owned(), count }
         }
         13 => login(LoginEvent::PasswordAccepted { user, host: None }),
-        14 => login(LoginEvent::Trouble { user, text }),
+        14 if host % 2 == 0 => login(LoginEvent::Trouble { user, text }),
+        14 => login(LoginEvent::BannerNotShown { file: user, reason: text }),
         _ => match host % 4 {
             0 => Event::Warning { text },
             1 => Event::ConfigRead { path: text, count },
@@ -191,6 +192,7 @@ fn class(event: &Event) -> Option<Class> {
                 LoginEvent::PasswordFailed { .. } => "password",
                 LoginEvent::AccountRefused { .. } => "account",
                 LoginEvent::Abandoned { .. } => "abandoned",
+                LoginEvent::BannerNotShown { .. } => "banner",
                 LoginEvent::TrustGranted { .. }
                 | LoginEvent::PasswordAccepted { .. }
                 | LoginEvent::Opened { .. }

@@ -255,6 +255,14 @@ pub enum LoginEvent {
         /// The whole sentence.
         text: String,
     },
+    /// The configured banner was not shown, which may be a legal one. The last one: sessions of earlier versions know
+    /// the others by their places.
+    BannerNotShown {
+        /// The configured file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// How a session ended.

@@ -277,6 +277,14 @@ fn login(place: &Place<'_>, event: &LoginEvent) -> Line {
         LoginEvent::Opened { user, remote_user, host, pid } => {
             opened(place, user, remote_user.as_ref(), host.as_ref(), *pid)
         }
+        LoginEvent::BannerNotShown { file, reason } => {
+            let sentence =
+                format!("banner {} not shown to {}: {}", Word(file), place.source(None), Text(reason));
+            Line::new(Severity::Warning, sentence, "banner-not-shown")
+                .source(place, None)
+                .field("file", file)
+                .field("reason", reason)
+        }
         LoginEvent::Trouble { user, text } => {
             let sentence = format!("trouble for {} from {}: {}", Word(user), place.source(None), Text(text));
             Line::new(Severity::Warning, sentence, "session-trouble").field("user", user).source(place, None)

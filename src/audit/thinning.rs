@@ -351,6 +351,7 @@ fn incomplete_login(event: &LoginEvent) -> Option<&'static str> {
         LoginEvent::PasswordFailed { .. } => Some("password-failed"),
         LoginEvent::AccountRefused { .. } => Some("account-refused"),
         LoginEvent::Abandoned { .. } => Some("login-abandoned"),
+        LoginEvent::BannerNotShown { .. } => Some("banner-not-shown"),
         // Of somebody who was let in, which is always written whole.
         LoginEvent::TrustGranted { .. }
         | LoginEvent::PasswordAccepted { .. }
@@ -709,6 +710,7 @@ mod tests {
             LoginEvent::PasswordFailed { user: some, host: host.clone(), attempt: 1, reason: text() },
             LoginEvent::AccountRefused { user: user(), host: host.clone(), reason: text() },
             abandoned(),
+            LoginEvent::BannerNotShown { file: text(), reason: text() },
         ] {
             assert_eq!(written(&mut thinning, &login(source, event), 100, now), 10);
         }
@@ -724,6 +726,6 @@ mod tests {
         ] {
             assert_eq!(written(&mut thinning, &event, 700, now), 700);
         }
-        assert_eq!(counts(&thinning.due(now + PERIOD)), [90, 90, 90, 90, 90, 100, 690]);
+        assert_eq!(counts(&thinning.due(now + PERIOD)), [90, 90, 90, 90, 90, 90, 100, 690]);
     }
 }

@@ -110,7 +110,7 @@ fn check_banner(report: &mut Report, banner: &Path) {
     match ownership::open(banner) {
         Ok(_) => report.ok(what, shown.to_string()),
         Err(ownership::Error::Io(e)) => {
-            let finding = report.note(what, format!("{shown}: {e}"));
+            let finding = report.warn(what, format!("{shown}: not shown: {e}"));
             finding.mend("write the file, or take login.banner out of the configuration");
         }
         Err(ownership::Error::NotRegular) => {
@@ -427,7 +427,8 @@ mod tests {
         let file = folder.path().join("banner");
         let (path, shown) = (file.as_path(), file.display());
         let check = || report(|r| check_banner(r, path));
-        let missing = format!("note  banner         {shown}: No such file or directory (os error 2)\n");
+        let missing =
+            format!("WARN  banner         {shown}: not shown: No such file or directory (os error 2)\n");
         assert_eq!(check(), (missing, true));
         nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR).unwrap();
         assert_eq!(check(), (format!("WARN  banner         {shown}: not shown: not a regular file\n"), true));

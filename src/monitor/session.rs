@@ -93,7 +93,9 @@ impl Who {
             LoginEvent::TrustDenied { user, host, .. }
             | LoginEvent::TrustAbsent { user, host, .. }
             | LoginEvent::PasswordFailed { user, host, .. } => (user.as_ref(), host.as_ref()),
-            LoginEvent::Abandoned { .. } | LoginEvent::Trouble { .. } => return,
+            LoginEvent::Abandoned { .. } | LoginEvent::Trouble { .. } | LoginEvent::BannerNotShown { .. } => {
+                return;
+            }
         };
         // Who failed under one name may try another one.
         self.user = account.cloned();

@@ -12,7 +12,7 @@ use crate::audit::event::Via;
 use crate::config::{Config, Control};
 pub(super) use crate::host::Account;
 use crate::host::{self, HostError, RunDirectory};
-use crate::sys::{needed, socket};
+use crate::sys::{needed, ownership, socket};
 
 /// The mode of the run directory: commands of `control.group` find the socket in it, and nobody can list it.
 const RUN_DIRECTORY_MODE: u32 = 0o711;
@@ -106,6 +106,13 @@ pub(super) fn relay_account(name: &str) -> Result<(Account, Option<String>), Err
 pub fn pam_service(wanted: &str) -> Result<(String, Option<String>), Error> {
     let (service, warning) = host::pam_service(wanted, &host::PAM_DIRECTORIES)?;
     Ok((service.name, warning.map(|text| format!("PAM service: {text}"))))
+}
+
+/// Why a configured banner would not be shown. It keeps nobody from logging in, but may be one that the law wants.
+pub(super) fn banner(config: &Config) -> Option<String> {
+    let path = config.login.banner.as_ref()?;
+    let error = ownership::open(path).err()?;
+    Some(format!("the banner {} is not shown: {error}", path.display()))
 }
 
 /// Tries what a login needs of the kernel, so that nobody learns of it by a login that fails.

@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::io::Read;
+use std::path::Path;
 use std::rc::Rc;
 
 use nix::unistd::User;
@@ -64,12 +65,12 @@ impl Login {
 
     fn show_banner(&self) {
         let Some(path) = &self.config.login.banner else { return };
-        let mut text = Vec::new();
-        // A FIFO would hold up every login, and what others than root can put there is not the administrator's word:
-        // it may be a link to a file that only root can read.
-        let Ok(file) = ownership::open(path) else { return };
-        if file.take(MAX_BANNER).read_to_end(&mut text).is_ok() {
-            self.console.show(&text);
+        match read_banner(path) {
+            Ok(text) => self.console.show(&text),
+            Err(error) => {
+                let (file, reason) = (path.display().to_string(), error.to_string());
+                self.report(LoginEvent::BannerNotShown { file, reason });
+            }
         }
     }
 
@@ -334,6 +335,14 @@ impl Login {
         let (user, host) = (user.name.clone(), self.host.clone());
         self.report(LoginEvent::AccountRefused { user, host, reason });
     }
+}
+
+/// A FIFO would hold up every login, and what others than root can put there is not the administrator's word: it may be a
+/// link to a file that only root can read.
+fn read_banner(path: &Path) -> Result<Vec<u8>, ownership::Error> {
+    let mut text = Vec::new();
+    ownership::open(path)?.take(MAX_BANNER).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Whether the account may be used now; an expired password is changed on the spot.

@@ -458,6 +458,45 @@ fn a_banner_that_is_no_file_or_that_others_can_change_is_not_shown() {
     });
 }
 
+#[test]
+fn a_banner_that_is_not_shown_is_in_the_log_at_the_start_and_at_each_login() {
+    const CONFIG: &str = "[login]\nbanner = \"/etc/legal\"\n";
+    world(|world| {
+        let daemon = world.serve(CONFIG);
+        let expected = "the banner /etc/legal is not shown: No such file or directory (os error 2)";
+        assert!(world.audit.wait("warning").contains(expected));
+        let visit = || {
+            let mut peer = Peer::hello("nobody", "alice");
+            peer.give_password(ALICE);
+            peer.run("true");
+        };
+        visit();
+        let line = world.audit.wait("banner-not-shown");
+        assert_eq!(field(&line, "file"), Some("/etc/legal"), "{line}");
+        assert_eq!(field(&line, "reason"), Some("No such file or directory (os error 2)"), "{line}");
+        assert_eq!(field(&line, "address"), Some("127.0.0.1"), "{line}");
+        fs::create_dir("/etc/legal").unwrap();
+        visit();
+        let lines = world.audit.wait_count("banner-not-shown", 2);
+        assert_eq!(field(&lines[1], "reason"), Some("not a regular file"), "{}", lines[1]);
+        // A reload says it as well; then it is shown, and nothing is said.
+        daemon.signal(Signal::SIGHUP);
+        let lines = world.audit.wait_count("warning", 2);
+        assert!(lines[1].contains("the banner /etc/legal is not shown: not a regular file"), "{}", lines[1]);
+        fs::remove_dir("/etc/legal").unwrap();
+        fs::write("/etc/legal", "Authorised use only.\n").unwrap();
+        visit();
+        assert_eq!(world.audit.of("banner-not-shown").len(), 2);
+        // Who only comes to fill the log does not fill it.
+        fs::remove_file("/etc/legal").unwrap();
+        for _ in 0..12 {
+            let mut peer = Peer::hello("nobody", "alice");
+            peer.expect("Password: ");
+        }
+        assert_eq!(world.audit.of("banner-not-shown").len(), 10);
+    });
+}
+
 /// What the folder's owner would have shown to strangers.
 #[test]
 fn a_banner_that_a_user_has_made_a_link_to_a_secret_is_not_shown_and_check_says_why() {

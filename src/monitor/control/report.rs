@@ -101,6 +101,7 @@ pub(in crate::monitor) fn count_login(totals: &mut Totals, event: &LoginEvent) {
         | LoginEvent::PasswordAccepted { .. }
         | LoginEvent::AccountRefused { .. }
         | LoginEvent::Abandoned { .. }
-        | LoginEvent::Trouble { .. } => {}
+        | LoginEvent::Trouble { .. }
+        | LoginEvent::BannerNotShown { .. } => {}
     }
 }

@@ -106,6 +106,7 @@ fn prepare(
     let (service, warning) = pam_service(&config.login.pam_service).map_err(|error| error.to_string())?;
     config.login.pam_service = service;
     warnings.extend(warning);
+    warnings.extend(startup::banner(&config));
     let account = relay_account(question, &config, &mut warnings)?;
     if question.purpose == Purpose::Reload && config.control.socket != question.control_path {
         // The sessions' notes are beside it.
