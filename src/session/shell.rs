@@ -1,8 +1,7 @@
 //! From an authenticated user to a shell, and from its end back to nothing:
 //! groups, credentials, PAM session, records, terminal, each undone exactly once.
 
-use std::collections::BTreeSet;
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Gid, Uid, User, fchown, getegid, getgrouplist, getgroups, initgroups, setgid};
+use nix::unistd::{Gid, Uid, User, fchown};
 
 use super::authenticate::Authenticated;
 use super::console::Prompts;
@@ -23,7 +22,7 @@ use super::{Login, NoSession, environment};
 use crate::audit::event::{LoginEvent, SessionEnd};
 use crate::ipc::FromSession;
 use crate::records::{self, SessionRecords, Who};
-use crate::sys::identity::as_user;
+use crate::sys::identity::{as_user, take_groups};
 use crate::sys::memory;
 use crate::sys::pam::Transaction;
 use crate::sys::process::{self, End, Process};
@@ -54,8 +53,12 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     let signals = process::receive_signals(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
         .map_err(|error| refuse("no signals", &error))?;
     // Before the credentials: modules like pam_group add to these.
-    let name = CString::new(user.name.as_str()).map_err(|error| refuse("no groups", &error))?;
-    take_groups(&name, user.gid).map_err(|error| refuse("no groups", &error))?;
+    let without = take_groups(&user.name, user.gid.as_raw()).map_err(|error| refuse("no groups", &error))?;
+    if !without.is_empty() {
+        let list = without.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let text = format!("the kernel refuses these groups, and the session is without them: {list}");
+        login.report(LoginEvent::Trouble { user: user.name.clone(), text });
+    }
     pam.establish_credentials().map_err(|error| refuse("no PAM credentials", &error))?;
     give_terminal(login.console.tty(), user.uid).map_err(|error| refuse("no terminal", &error))?;
     let before = records::now();
@@ -146,16 +149,6 @@ fn home_or_root(login: &Login, user: &User) -> PathBuf {
     let text = format!("there is no home directory {home}");
     login.report(LoginEvent::Trouble { user: user.name.clone(), text });
     Path::new("/").to_owned()
-}
-
-/// The process has the user's groups, all of them and no others, and the shell will inherit them.
-/// Its user id stays root's until then.
-fn take_groups(name: &CStr, gid: Gid) -> nix::Result<()> {
-    setgid(gid)?;
-    initgroups(name, gid)?;
-    let set = |groups: Vec<Gid>| groups.into_iter().map(Gid::as_raw).collect::<BTreeSet<_>>();
-    let right = getegid() == gid && set(getgroups()?) == set(getgrouplist(name, gid)?);
-    if right { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// The terminal is the user's; others of the group tty may write to it (mesg(1)).

@@ -7,10 +7,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::fmt;
 use std::io;
 use std::sync::Mutex;
 
-use nix::unistd::{Gid, Uid, geteuid, getgrouplist, getgroups};
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, getegid, geteuid, getgrouplist, getgroups, setgid, setgroups};
 
 // On these the plain numbers are the calls with 16-bit ids.
 #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
@@ -34,6 +36,28 @@ pub enum IdentityError {
     },
 }
 
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdentityError::NeedsRoot => f.write_str("only root can"),
+            IdentityError::Failed { step, error } => write!(f, "{step}: {error}"),
+        }
+    }
+}
+
+/// Gives this process the groups of an account and no others; its user id stays as it is. Returns the
+/// groups that the kernel refuses, and that it is left without.
+///
+/// # Errors
+/// When the account's own group is refused, or the groups are not exactly those after the change.
+pub fn take_groups(name: &str, gid: u32) -> Result<Vec<u32>, IdentityError> {
+    let listed = groups_of(name, gid)?;
+    setgid(Gid::from_raw(gid)).map_err(|errno| failed("setgid", errno.into()))?;
+    let taken = set_accepted(&listed, setgroups).map_err(|errno| failed("setgroups", errno.into()))?;
+    verify(geteuid().as_raw(), gid, &taken)?;
+    Ok(listed.iter().filter(|group| !taken.contains(group)).map(|group| group.as_raw()).collect())
+}
+
 /// Runs `work` with the effective user id, group id and supplementary groups of
 /// a user, the rights a file server sees, and nobody else's.
 ///
@@ -52,10 +76,7 @@ pub fn as_user<T: Send>(
         return if geteuid().as_raw() == uid { Ok(work()) } else { Err(IdentityError::NeedsRoot) };
     }
     // The group data base may be a network's, so it is asked as root.
-    let name =
-        CString::new(name).map_err(|_| failed("user name", io::Error::from(io::ErrorKind::InvalidInput)))?;
-    let groups =
-        getgrouplist(&name, Gid::from_raw(gid)).map_err(|errno| failed("getgrouplist", errno.into()))?;
+    let groups = groups_of(name, gid)?;
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .spawn_scoped(scope, || become_user(uid, gid, &groups).map(|()| work()))
@@ -65,6 +86,33 @@ pub fn as_user<T: Send>(
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// All groups of an account, each once and its own first.
+fn groups_of(name: &str, gid: u32) -> Result<Vec<Gid>, IdentityError> {
+    let name =
+        CString::new(name).map_err(|_| failed("user name", io::Error::from(io::ErrorKind::InvalidInput)))?;
+    let mut groups =
+        getgrouplist(&name, Gid::from_raw(gid)).map_err(|errno| failed("getgrouplist", errno.into()))?;
+    let mut seen = BTreeSet::new();
+    groups.retain(|group| seen.insert(group.as_raw()));
+    Ok(groups)
+}
+
+/// Sets the groups, without those that the kernel refuses: the id that stands for "none", and in a container
+/// those that it has no number for. Without them a user has fewer rights and not more. Returns those that were set.
+fn set_accepted(groups: &[Gid], set: impl Fn(&[Gid]) -> nix::Result<()>) -> nix::Result<Vec<Gid>> {
+    match set(groups) {
+        Ok(()) => Ok(groups.to_vec()),
+        // It does not say which, so each is tried alone.
+        Err(Errno::EINVAL) => {
+            let accepted: Vec<Gid> =
+                groups.iter().copied().filter(|group| set(std::slice::from_ref(group)).is_ok()).collect();
+            set(&accepted)?;
+            Ok(accepted)
+        }
+        Err(errno) => Err(errno),
+    }
 }
 
 fn failed(step: &'static str, error: io::Error) -> IdentityError {
@@ -86,15 +134,18 @@ pub fn account_names() -> BTreeSet<String> {
 /// the user may change none. The C library's functions would change all threads.
 fn become_user(uid: u32, gid: u32, groups: &[Gid]) -> Result<(), IdentityError> {
     let keep = libc::uid_t::MAX;
-    let list: Vec<libc::gid_t> = groups.iter().map(|group| group.as_raw()).collect();
-    // SAFETY: the kernel reads list.len() group ids from list, which lives until
-    // the call returns; the C library keeps no copy of a thread's credentials.
-    check("setgroups", unsafe { libc::syscall(SYS_SETGROUPS, list.len(), list.as_ptr()) })?;
+    let set = |groups: &[Gid]| {
+        let list: Vec<libc::gid_t> = groups.iter().map(|group| group.as_raw()).collect();
+        // SAFETY: the kernel reads list.len() group ids from list, which lives until
+        // the call returns; the C library keeps no copy of a thread's credentials.
+        Errno::result(unsafe { libc::syscall(SYS_SETGROUPS, list.len(), list.as_ptr()) }).map(drop)
+    };
+    let groups = set_accepted(groups, set).map_err(|errno| failed("setgroups", errno.into()))?;
     // SAFETY: three integers; no memory is touched.
     check("setresgid", unsafe { libc::syscall(SYS_SETRESGID, keep, gid, keep) })?;
     // SAFETY: as above.
     check("setresuid", unsafe { libc::syscall(SYS_SETRESUID, keep, uid, keep) })?;
-    verify(uid, gid, groups)
+    verify(uid, gid, &groups)
 }
 
 fn check(step: &'static str, result: libc::c_long) -> Result<(), IdentityError> {
@@ -110,9 +161,8 @@ fn verify(uid: u32, gid: u32, groups: &[Gid]) -> Result<(), IdentityError> {
         ids
     };
     let now = getgroups().map_err(|errno| failed("getgroups", errno.into()))?;
-    let right = geteuid() == Uid::from_raw(uid)
-        && nix::unistd::getegid() == Gid::from_raw(gid)
-        && sorted(&now) == sorted(groups);
+    let right =
+        geteuid() == Uid::from_raw(uid) && getegid() == Gid::from_raw(gid) && sorted(&now) == sorted(groups);
     if right { Ok(()) } else { Err(failed("verification", io::Error::from(io::ErrorKind::PermissionDenied))) }
 }
 
@@ -153,5 +203,25 @@ mod tests {
         assert!(as_user("nobody", 65534, u32::MAX, || ran = true).is_err());
         assert!(as_user("no\0body", 65534, 65534, || ran = true).is_err());
         assert!(!ran);
+    }
+
+    #[test]
+    fn groups_that_the_kernel_refuses_are_left_out_and_none_is_added() {
+        let listed = [1001, u32::MAX, 50, 70_000].map(Gid::from_raw);
+        let now = std::cell::RefCell::new(vec![Gid::from_raw(0)]);
+        let set = |groups: &[Gid]| {
+            if groups.iter().any(|group| group.as_raw() >= 65_536) {
+                return Err(Errno::EINVAL);
+            }
+            now.replace(groups.to_vec());
+            Ok(())
+        };
+        let expected = [1001, 50].map(Gid::from_raw);
+        assert_eq!(set_accepted(&listed, set).unwrap(), expected);
+        assert_eq!(now.take(), expected);
+        // Not allowed at all: what the process has stays, so it must not be taken for the account's.
+        assert_eq!(set_accepted(&listed, |_| Err(Errno::EPERM)), Err(Errno::EPERM));
+        assert_eq!(set_accepted(&listed[1..2], set).unwrap(), []);
+        assert_eq!(now.take(), []);
     }
 }

@@ -539,3 +539,34 @@ fn every_login_is_written_down_with_who_and_where() {
         assert_eq!(field(&line, "host"), Some("localhost"), "{line}");
     });
 }
+
+#[test]
+fn a_group_that_the_kernel_refuses_keeps_nobody_out() {
+    world(|world| {
+        // The refused one first: the C library would leave out all that come behind it.
+        let group = fs::read_to_string("/etc/group").unwrap();
+        let group = format!("ghost:x:4294967295:alice\n{group}extra:x:51:alice\n");
+        fs::write("/etc/group", group).unwrap();
+        let _daemon = world.serve("");
+        let expected = "1001 50 51";
+        let mut peer = Peer::log_in(ALICE);
+        assert_eq!(peer.run("id -G"), expected);
+        let line = world.audit.wait("session-trouble");
+        assert!(line.contains("4294967295") && field(&line, "user") == Some("alice"), "{line}");
+        world.write_for(ALICE, "/home/alice/.rhosts", "127.0.0.1 alice\n");
+        let mut peer = Peer::hello("alice", "alice");
+        peer.expect(PROMPT);
+        assert!(!String::from_utf8_lossy(&peer.data).contains("Password: "), "her .rhosts was not believed");
+        assert_eq!(peer.run("id -G"), expected);
+        world.audit.wait_count("session-trouble", 2);
+        // Her own group can be left out by nobody: there would be none in its place.
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        fs::write("/etc/passwd", passwd.replace("alice:x:1001:1001", "alice:x:1001:4294967295")).unwrap();
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.expect("Password: ");
+        peer.send(format!("{}\r", ALICE.password));
+        peer.expect("Permission denied");
+        let line = world.audit.wait("login-abandoned");
+        assert!(line.contains("no groups for alice: setgid"), "{line}");
+    });
+}
