@@ -203,10 +203,10 @@ pub fn update_utmp(path: &Path, logins: &[Login]) -> io::Result<Vec<bool>> {
     Ok(closed)
 }
 
-/// Puts the login where pututxline(3) would; `None` when somebody who logged in later is there.
+/// Puts the login where pututxline(3) would, but in nobody's place who is logged in elsewhere; `None` when somebody who logged in later is there.
 fn slot_for(login: &Login, records: &mut Vec<RawRecord>) -> io::Result<Option<usize>> {
     let record = RawRecord::login(login);
-    let Some(slot) = records.iter().position(|other| other.is_of_same_id(&record)) else {
+    let Some(slot) = records.iter().position(|other| record.may_replace(other)) else {
         if records.len() >= MOST {
             return Err(io::Error::other("too many records"));
         }
@@ -412,6 +412,22 @@ pub(crate) mod tests {
         let next = [login("pts/1", 20, 500), login("pts/2", 22, 250)];
         update_utmp(utmp.path(), &next).unwrap();
         assert_eq!(kinds(&utmp), [(20, LIVE), (21, LIVE), (12, LIVE)]);
+    }
+
+    #[test]
+    fn long_terminal_numbers_take_nobodys_place() {
+        // Of another program, which took the last four characters.
+        let mut foreign = RawRecord::login(&login("pts/72345", 9, 300));
+        let id = std::mem::offset_of!(libc::utmpx, ut_id);
+        foreign.0[id..id + 4].copy_from_slice(b"2345");
+        let utmp = file(&[foreign]);
+        let all = [("pts/2345", 10), ("pts/12345", 11), ("pts/112345", 12)]
+            .map(|(line, pid)| login(line, pid, 310));
+        update_utmp(utmp.path(), &all).unwrap();
+        assert_eq!(kinds(&utmp), [(9, LIVE), (10, LIVE), (11, LIVE), (12, LIVE)]);
+        update_utmp(utmp.path(), &[over(&all[1], 400)]).unwrap();
+        update_utmp(utmp.path(), &[login("pts/12345", 20, 500)]).unwrap();
+        assert_eq!(kinds(&utmp), [(9, LIVE), (10, LIVE), (20, LIVE), (12, LIVE)]);
     }
 
     #[test]
