@@ -23,6 +23,7 @@ use crate::audit::event::{LoginEvent, SessionEnd};
 use crate::ipc::FromSession;
 use crate::records::{self, SessionRecords, Who};
 use crate::sys::identity::{as_user, take_groups};
+use crate::sys::limits::{self, UserLimits};
 use crate::sys::memory;
 use crate::sys::pam::Transaction;
 use crate::sys::process::{self, End, Process};
@@ -62,7 +63,8 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     pam.establish_credentials().map_err(|error| refuse("no PAM credentials", &error))?;
     give_terminal(login.console.tty(), user.uid).map_err(|error| refuse("no terminal", &error))?;
     let before = records::now();
-    if let Err(failure) = pam.open_session() {
+    let (opened, limits) = limits::collect(|| pam.open_session());
+    if let Err(failure) = opened {
         take_terminal(login.console.tty());
         return Err(refuse("no PAM session", &failure));
     }
@@ -77,7 +79,7 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     if let Some(trouble) = records.take_trouble() {
         let _ = login.send(&FromSession::RegistryFailed(trouble));
     }
-    let shell = match start_shell(login, &user, &home, &pam) {
+    let shell = match start_shell(login, &user, &home, limits, &pam) {
         Ok(shell) => shell,
         Err(error) => {
             close(login, &user, &mut pam, &mut records);
@@ -98,6 +100,7 @@ fn start_shell(
     login: &Login,
     user: &User,
     home: &Path,
+    limits: UserLimits,
     pam: &Transaction<Prompts>,
 ) -> Result<Process, NoSession> {
     let program =
@@ -121,6 +124,7 @@ fn start_shell(
             home,
             uid: user.uid,
             gid: user.gid,
+            limits,
             terminal: login.console.tty().try_clone_to_owned()?,
         })
     });

@@ -126,7 +126,7 @@ fn run(name: &CStr, parent: Pid, link: &OwnedFd, task: impl FnOnce(&[u8]) -> boo
     let _ = prctl::set_name(name);
     // Somebody waits for it, or for a lock that it has.
     process::ask_for_short_slices();
-    // A user's limits hold for the process that prepares the session, too.
+    // The daemon may have been given a limit, and a part of a record is none.
     let _ = setrlimit(Resource::RLIMIT_FSIZE, RLIM_INFINITY, RLIM_INFINITY);
     // `keep_only` has made this descriptor, and nothing closes it.
     let mut text = vec![0; MAX_INPUT];

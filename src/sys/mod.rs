@@ -10,6 +10,7 @@ pub mod file;
 pub mod fork;
 pub mod identity;
 pub mod launch;
+pub mod limits;
 pub mod liveness;
 pub mod local;
 pub mod memory;

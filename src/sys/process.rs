@@ -101,8 +101,8 @@ pub fn default_child_signal() {
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
 }
 
-/// Lets a write beyond the file size limit fail instead of ending the process: a
-/// user's limits hold for the process that prepares the session, too.
+/// Lets a write beyond the file size limit fail instead of ending the process: the
+/// daemon may have been given one.
 pub fn survive_file_limit() {
     // SAFETY: SIG_IGN installs no handler.
     let _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 
+use super::limits::UserLimits;
 use super::process::{self, Process};
 use super::pty;
 
@@ -30,6 +31,8 @@ pub struct Shell<'a> {
     pub uid: Uid,
     /// The user's login group.
     pub gid: Gid,
+    /// The user's limits.
+    pub limits: UserLimits,
     /// The terminal: descriptors 0 to 2 and controlling.
     pub terminal: OwnedFd,
 }
@@ -41,7 +44,7 @@ pub struct Shell<'a> {
 /// changed, a program that cannot be executed.
 pub fn start(shell: Shell) -> io::Result<Process> {
     let home = CString::new(shell.home.as_os_str().as_encoded_bytes()).map_err(io::Error::other)?;
-    let (uid, gid) = (shell.uid, shell.gid);
+    let (uid, gid, limits) = (shell.uid, shell.gid, shell.limits);
     let mut command = Command::new(shell.program);
     command
         .arg0(shell.name)
@@ -52,6 +55,8 @@ pub fn start(shell: Shell) -> io::Result<Process> {
         .stderr(Stdio::from(shell.terminal));
     let prepare = move || {
         pty::make_controlling(io::stdin().as_fd())?;
+        // As root, who may raise them.
+        limits.set()?;
         become_user(uid, gid)?;
         // As the user, who may enter what root on NFS may not.
         if nix::unistd::chdir(home.as_c_str()).is_err() {

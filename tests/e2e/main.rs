@@ -49,6 +49,7 @@ mod login;
 mod module_log;
 mod network;
 mod pam;
+mod pam_limits;
 mod prompts;
 mod records;
 mod records_behind;

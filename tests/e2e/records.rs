@@ -62,7 +62,7 @@ pub(crate) fn line_of(peer: &mut Peer) -> String {
 }
 
 /// Waits until the last session's end is in the log.
-fn closed(world: &World, sessions: usize) {
+pub(crate) fn closed(world: &World, sessions: usize) {
     world.audit.wait_count("session-closed", sessions);
 }
 
