@@ -9,6 +9,7 @@
 mod authenticate;
 mod console;
 mod environment;
+mod hush;
 mod line;
 mod requests;
 mod shell;

@@ -17,12 +17,13 @@ use nix::unistd::{Gid, Uid, User, fchown};
 
 use super::authenticate::Authenticated;
 use super::console::Prompts;
+use super::hush::is_hushed;
 use super::requests::EndRequest;
 use super::{Login, NoSession, environment};
 use crate::audit::event::{LoginEvent, SessionEnd};
 use crate::ipc::FromSession;
 use crate::records::{self, SessionRecords, Who};
-use crate::sys::identity::{as_user, take_groups};
+use crate::sys::identity::{IdentityError, as_user, take_groups};
 use crate::sys::limits::{self, UserLimits};
 use crate::sys::memory;
 use crate::sys::pam::Transaction;
@@ -62,8 +63,9 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     }
     pam.establish_credentials().map_err(|error| refuse("no PAM credentials", &error))?;
     give_terminal(login.console.tty(), user.uid).map_err(|error| refuse("no terminal", &error))?;
+    let silent = is_hushed(&user);
     let before = records::now();
-    let (opened, limits) = limits::collect(|| pam.open_session());
+    let (opened, limits) = limits::collect(|| pam.open_session(silent));
     if let Err(failure) = opened {
         take_terminal(login.console.tty());
         return Err(refuse("no PAM session", &failure));
@@ -141,18 +143,48 @@ fn without_number(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }
 
-/// The user's home, looked at with the user's own rights; `/` when it is not there.
+/// The user's home, looked at with the user's own rights; `/` when it cannot be used.
 fn home_or_root(login: &Login, user: &User) -> PathBuf {
-    // With the dot it is found only by a user who may enter it.
-    let look = || std::fs::metadata(user.dir.join(".")).is_ok_and(|data| data.is_dir());
-    if as_user(&user.name, user.uid.as_raw(), user.gid.as_raw(), look).unwrap_or(false) {
-        return user.dir.clone();
-    }
-    login.console.show(b"No directory, logging in with HOME=/\n");
-    let home = crate::trust::rules::printable(user.dir.as_os_str().as_bytes(), 256);
-    let text = format!("there is no home directory {home}");
-    login.report(LoginEvent::Trouble { user: user.name.clone(), text });
+    let Some((told, logged)) = home_trouble(&user.dir, look_at_home(user)) else { return user.dir.clone() };
+    login.console.show(format!("{told}, logging in with HOME=/\n").as_bytes());
+    login.report(LoginEvent::Trouble { user: user.name.clone(), text: logged });
     Path::new("/").to_owned()
+}
+
+fn look_at_home(user: &User) -> Result<io::Result<()>, IdentityError> {
+    if !user.dir.is_absolute() {
+        return Ok(Err(io::ErrorKind::NotFound.into()));
+    }
+    // With the dot it is found only by a user who may enter it.
+    let look = || std::fs::metadata(user.dir.join(".")).map(drop);
+    as_user(&user.name, user.uid.as_raw(), user.gid.as_raw(), look)
+}
+
+/// What the user reads, and the log, of a home that cannot be used.
+fn home_trouble(home: &Path, looked: Result<io::Result<()>, IdentityError>) -> Option<(String, String)> {
+    let shown = crate::trust::rules::printable(home.as_os_str().as_bytes(), 256);
+    let missing = || "No directory".to_owned();
+    match looked {
+        Ok(Ok(())) => None,
+        Ok(Err(_)) if shown.is_empty() => Some((missing(), "the account names no home directory".to_owned())),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            Some((missing(), format!("there is no home directory {shown}")))
+        }
+        Ok(Err(error)) => {
+            Some((missing(), format!("no use of the home directory {shown}: {}", without_number(&error))))
+        }
+        // It may well be there.
+        Err(error) => {
+            let why = match &error {
+                IdentityError::Failed { error, .. } => without_number(error),
+                IdentityError::NeedsRoot => error.to_string(),
+            };
+            Some((
+                format!("Cannot look at the home directory: {why}"),
+                format!("cannot look at the home directory {shown}: {error}"),
+            ))
+        }
+    }
 }
 
 /// The terminal is the user's; others of the group tty may write to it (mesg(1)).
@@ -245,5 +277,35 @@ impl Session {
         if from_monitor && console.end_requested() < EndRequest::Release {
             console.serve_monitor();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_reads_why_the_home_is_not_used() {
+        let told = |home: &str, looked| home_trouble(Path::new(home), looked);
+        let failed = |errno| io::Error::from_raw_os_error(errno);
+        let pair = |told: &str, logged: &str| Some((told.to_owned(), logged.to_owned()));
+        assert_eq!(told("/home/a", Ok(Ok(()))), None);
+        assert_eq!(
+            told("/home/a", Ok(Err(failed(libc::ENOENT)))),
+            pair("No directory", "there is no home directory /home/a")
+        );
+        assert_eq!(
+            told("", Ok(Err(io::ErrorKind::NotFound.into()))),
+            pair("No directory", "the account names no home directory")
+        );
+        assert_eq!(
+            told("/home/a", Ok(Err(failed(libc::ESTALE)))),
+            pair("No directory", "no use of the home directory /home/a: Stale file handle")
+        );
+        // No process more: that says nothing of the directory.
+        let error = IdentityError::Failed { step: "thread", error: failed(libc::EAGAIN) };
+        let (told, logged) = told("/home/a", Err(error)).unwrap();
+        assert_eq!(told, "Cannot look at the home directory: Try again");
+        assert!(logged.starts_with("cannot look at the home directory /home/a: thread: "), "{logged}");
     }
 }

@@ -17,6 +17,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// The longest answer PAM takes, in bytes without the NUL (`PAM_MAX_RESP_SIZE`).
 pub const MAX_ANSWER: usize = 511;
+/// pam(3), `PAM_SILENT`.
+const SILENT: c_int = 0x8000;
 /// The most messages of one conversation call (`PAM_MAX_NUM_MSG`).
 const MAX_MESSAGES: usize = 32;
 
@@ -174,13 +176,14 @@ impl<C: Conversation> Transaction<C> {
         self.note(result)
     }
 
-    /// Opens the session.
+    /// Opens the session; `silent`: modules are to tell the user nothing.
     ///
     /// # Errors
     /// A module's.
-    pub fn open_session(&mut self) -> Result<(), Failure> {
+    pub fn open_session(&mut self, silent: bool) -> Result<(), Failure> {
+        let flags = if silent { SILENT } else { 0 };
         // SAFETY: a live handle.
-        let result = unsafe { ffi::pam_open_session(self.handle, 0) };
+        let result = unsafe { ffi::pam_open_session(self.handle, flags) };
         self.session = result == ffi::PAM_SUCCESS;
         self.note(result)
     }

@@ -1,7 +1,7 @@
 //! Real PAM modules: what they ask and say, and what becomes of their verdicts.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -548,5 +548,43 @@ fn an_empty_password_never_lets_in() {
         peer.wait_end(PATIENCE);
         world.audit.wait_count("password-failed", 3);
         assert_eq!((count("authenticate"), count("authenticate-null")), (3, 0));
+    });
+}
+
+#[test]
+fn hushlogin_lets_modules_say_nothing() {
+    world(|world| {
+        fs::write("/etc/motd", "Maintenance at noon.\n").unwrap();
+        service_with("session optional pam_motd.so motd=/etc/motd");
+        let _daemon = world.serve("");
+        let is_silent = || {
+            let mut peer = Peer::hello("nobody", "alice");
+            peer.give_password(ALICE);
+            !String::from_utf8_lossy(&peer.data).contains("Maintenance")
+        };
+        fs::write("/etc/login.defs", "HUSHLOGIN_FILE .hushlogin\n").unwrap();
+        assert!(!is_silent());
+        // What she may not look at is not there.
+        fs::write("/root/hidden", "").unwrap();
+        fs::set_permissions("/root", Permissions::from_mode(0o700)).unwrap();
+        symlink("/root/hidden", "/home/alice/.hushlogin").unwrap();
+        assert!(!is_silent());
+        fs::remove_file("/home/alice/.hushlogin").unwrap();
+        world.write_for(ALICE, "/home/alice/.hushlogin", "");
+        assert!(is_silent());
+        // The administrator's list in its place.
+        fs::write("/etc/login.defs", "HUSHLOGIN_FILE /etc/hushlogins\n").unwrap();
+        assert!(!is_silent());
+        fs::write("/etc/hushlogins", "bob\nalice\n").unwrap();
+        assert!(is_silent());
+        fs::write("/etc/hushlogins", "bob\n/bin/sh\n").unwrap();
+        assert!(is_silent());
+        fs::write("/etc/hushlogins", "bob\n").unwrap();
+        assert!(!is_silent());
+        // Without login(1)'s settings, both.
+        fs::remove_file("/etc/login.defs").unwrap();
+        assert!(is_silent());
+        fs::write("/etc/login.defs", "HUSHLOGIN_FILE \"\"\n").unwrap();
+        assert!(!is_silent());
     });
 }

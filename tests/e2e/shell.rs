@@ -89,6 +89,23 @@ fn a_missing_home_directory_is_said_and_the_login_goes_on() {
 }
 
 #[test]
+fn an_account_without_a_home_directory_starts_in_the_root() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        // A path that is not whole would be found from wherever the daemon is.
+        for home in ["", "home/alice", "."] {
+            fs::write("/etc/passwd", passwd.replace(":/home/alice:", &format!(":{home}:"))).unwrap();
+            let mut peer = Peer::hello("nobody", "alice");
+            peer.give_password(ALICE);
+            assert!(String::from_utf8_lossy(&peer.data).contains("No directory, logging in with HOME=/"));
+            assert_eq!(peer.run("tr '\\0' '\\n' </proc/$$/environ | grep ^HOME=; pwd"), "HOME=/\n/");
+        }
+        assert!(world.audit.wait("session-trouble").contains("the account names no home directory"));
+    });
+}
+
+#[test]
 fn the_terminal_is_the_users_and_closed_to_others() {
     world(|world| {
         let _daemon = world.serve("");

@@ -145,8 +145,7 @@ int pam_sm_acct_mgmt(pam_handle_t *pam, int flags, int argc, const char **argv)
 
 int pam_sm_open_session(pam_handle_t *pam, int flags, int argc, const char **argv)
 {
-    (void)flags;
-    return step(pam, "open", argc, argv);
+    return step(pam, flags & PAM_SILENT ? "open-silent" : "open", argc, argv);
 }
 
 int pam_sm_close_session(pam_handle_t *pam, int flags, int argc, const char **argv)
