@@ -190,6 +190,8 @@ impl Login {
             Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
                 .map_err(|refusal| io::Error::other(refusal.to_string()))?;
         setsid()?;
+        // What PAM's modules set afterwards is the user's.
+        process::take_ordinary_standing();
         umask(Mode::S_IWGRP | Mode::S_IWOTH);
         let (soft, hard) = descriptors;
         process::set_descriptor_limit(DescriptorLimit { soft, hard })?;

@@ -60,10 +60,11 @@ pub fn collect<T>(work: impl FnOnce() -> T) -> (T, UserLimits) {
             ours.into_iter().for_each(|ours| put_back(resource, ours, now));
         }
     }
-    let users_nice = self::nice();
-    if users_nice != nice {
-        user.nice = Some(users_nice);
-        let _ = set_nice(nice);
+    if let (Some(ours), Some(now)) = (nice, self::nice())
+        && ours != now
+    {
+        user.nice = Some(now);
+        let _ = set_nice(ours);
     }
     (outcome, user)
 }
@@ -79,7 +80,7 @@ impl UserLimits {
                 set(resource, limit)?;
             }
         }
-        if let Some(value) = self.nice.filter(|value| *value != nice()) {
+        if let Some(value) = self.nice.filter(|value| nice() != Some(*value)) {
             set_nice(value)?;
         }
         umask(self.mask);
@@ -125,9 +126,12 @@ fn current_mask() -> Mode {
     mask
 }
 
-fn nice() -> i32 {
-    // SAFETY: integers. A process always has a priority of its own, so no error passes for one.
-    unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+fn nice() -> Option<i32> {
+    // -1 is a nice value as well.
+    Errno::clear();
+    // SAFETY: integers.
+    let value = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    (value != -1 || Errno::last_raw() == 0).then_some(value)
 }
 
 fn set_nice(value: i32) -> nix::Result<()> {
@@ -164,7 +168,7 @@ mod tests {
             let core = get(CORE).unwrap().hard;
             let (seen, limits) = collect(|| {
                 umask(Mode::S_IRWXO);
-                set_nice(nice() + 1).unwrap();
+                set_nice(nice().unwrap() + 1).unwrap();
                 setrlimit(Resource::RLIMIT_FSIZE, 1000, 2000).unwrap();
                 // As a module that asks again what it has set.
                 let seen = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
@@ -173,10 +177,10 @@ mod tests {
                 (seen, setrlimit(Resource::RLIMIT_CPU, 2, 1).is_err())
             });
             let kept = resources() == before && current_mask() == Mode::S_IWOTH;
-            let nice_before = nice();
+            let nice_before = nice().unwrap();
             limits.set().unwrap();
             let fsize = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
-            let given = (fsize, getrlimit(Resource::RLIMIT_CORE).unwrap().0, nice(), current_mask());
+            let given = (fsize, getrlimit(Resource::RLIMIT_CORE).unwrap().0, nice().unwrap(), current_mask());
             let expected = ((1000, 2000), 0, nice_before + 1, Mode::S_IRWXO);
             umask(mask);
             kept && seen == ((1000, 2000), true) && given == expected

@@ -4,6 +4,7 @@ mod beside;
 mod child;
 mod descendants;
 mod end;
+mod ordinary;
 mod pidfd;
 
 use std::borrow::Cow;
@@ -26,6 +27,7 @@ use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, execveat};
 use super::channel::Channel;
 pub use child::Process;
 pub use end::End;
+pub use ordinary::take_ordinary_standing;
 
 /// When a process was started, in clock ticks since the machine was (proc(5), `starttime`): with
 /// its id that names it among all of this boot. `None` when it is gone.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::accounts::{ALICE, BOB};
-use crate::daemon::LEAK;
+use crate::daemon::{Daemon, LEAK};
 use crate::peer::{Peer, handshake};
-use crate::world::world;
+use crate::world::{find_program, skip, world};
 
 #[test]
 fn the_environment_is_the_logins_and_nothing_of_the_daemons() {
@@ -206,5 +208,45 @@ fn two_sessions_have_two_terminals() {
         assert_ne!(other_tty, tty);
         let attempt = one.run(&format!("(: <{other_tty}) 2>&1 | tr A-Z a-z"));
         assert!(attempt.contains("permission denied"), "{attempt}");
+    });
+}
+
+/// What the shell has that a service manager can set: when memory is short, when, where and how it runs.
+fn standing(process: &str) -> String {
+    format!(
+        "cat /proc/{process}/oom_score_adj; nice=$(cut -d' ' -f19 /proc/{process}/stat); echo nice $nice; \
+         policy=$(cut -d' ' -f41 /proc/{process}/stat); echo policy $policy; \
+         grep -E '^(Umask|Cpus_allowed_list)' /proc/{process}/status; ionice -p {process}"
+    )
+}
+
+#[test]
+fn what_a_unit_gives_the_daemon_is_not_the_shells() {
+    world(|_world| {
+        for tool in ["choom", "nice", "taskset", "chrt", "ionice"] {
+            if find_program(tool).is_none() {
+                return skip(&format!("there is no {tool}"));
+            }
+        }
+        let others = Command::new("sh").args(["-c", &standing("1").replace("Umask|", "")]).output().unwrap();
+        let others = String::from_utf8(others.stdout).unwrap();
+        // Whatever this machine lets it have: not each lets a process leave what it was given.
+        let program = "/mnt/as-a-unit";
+        let script = "#!/bin/sh\numask 077\nfor how in 'choom -n 300 --' 'taskset -c 0' 'chrt -b 0' 'ionice -c 3' 'nice -n 7'\n\
+                      do $how true && all=\"$all $how\"\ndone\nexec $all /mnt/rlogind \"$@\"\n";
+        fs::write(program, script).unwrap();
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+        let daemon = Daemon::start_copy(program, "");
+        let given = Command::new("sh").args(["-c", &standing(&daemon.pid().to_string())]).output().unwrap();
+        let given = String::from_utf8(given.stdout).unwrap();
+        let is_given = |line: &str| given.lines().any(|given| given == line);
+        assert!(is_given("300") && is_given("policy 3") && is_given("idle"), "{given}");
+        assert!(!others.lines().any(|line| line.starts_with("nice") && is_given(line)), "{given}");
+        let mut peer = Peer::log_in(ALICE);
+        let shown = peer.run(&standing("$$"));
+        assert!(shown.contains("Umask:\t0022"), "{shown}");
+        let shown: String =
+            shown.lines().filter(|line| !line.starts_with("Umask")).map(|line| format!("{line}\n")).collect();
+        assert_eq!(shown, others);
     });
 }
