@@ -30,23 +30,29 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn socket(&self) -> PathBuf {
-        if let Some(socket) = self.socket {
-            return socket.to_owned();
-        }
-        match config::load_default_or(self.config) {
-            Ok((config, _)) => config.control.socket,
+    /// # Errors
+    /// The configuration that was named cannot be used: another daemon than the one that is meant would be asked.
+    fn socket(&self) -> io::Result<PathBuf> {
+        let loaded = match (self.config, self.socket) {
+            (None, Some(socket)) => return Ok(socket.to_owned()),
+            (config, _) => config::load_default_or(config),
+        };
+        match loaded {
+            Ok((config, _)) => Ok(self.socket.map_or(config.control.socket, Path::to_owned)),
+            Err(error) if self.config.is_some() => {
+                Err(io::Error::other(format!("{error}; the daemon is not asked")))
+            }
             Err(error) => {
                 // The daemon runs with the one before, and has to be looked after all the same.
                 let socket = Control::default().socket;
                 let _ = writeln!(io::stderr(), "rlogind: {error}; asking at {}", socket.display());
-                socket
+                Ok(socket)
             }
         }
     }
 
     fn ask(&self, request: &Request) -> io::Result<Answer> {
-        ask(&self.socket(), request)
+        ask(&self.socket()?, request)
     }
 }
 
@@ -55,7 +61,7 @@ impl Place<'_> {
 /// # Errors
 /// The daemon cannot be asked, or `out` cannot be written.
 pub fn sessions(place: Place<'_>, json: bool, watch: bool, out: &mut dyn Write) -> io::Result<bool> {
-    let socket = place.socket();
+    let socket = place.socket()?;
     loop {
         let Answer::Sessions(sessions) = ask(&socket, &Request::Sessions)? else { return Err(unexpected()) };
         if watch && !json && io::stdout().is_terminal() {

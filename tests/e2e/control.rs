@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
@@ -476,6 +476,49 @@ fn a_reload_is_answered_when_it_is_in_force_or_refused() {
         assert_eq!(json(&["status", "--json"])["limits"]["sessions"], 9);
         assert_eq!(alice.run("echo here"), "here");
         is_logged(world, "reload");
+    });
+}
+
+/// The daemon at the default socket is another one than the one that is meant.
+#[test]
+fn a_command_with_a_configuration_that_cannot_be_used_asks_nobody() {
+    world(|world| {
+        let _daemon = world.serve("");
+        let mut alice = Peer::log_in(ALICE);
+        fs::write("/etc/broken.toml", "[limits]\nsesions = 8\n").unwrap();
+        fs::write("/etc/open.toml", "").unwrap();
+        fs::set_permissions("/etc/open.toml", fs::Permissions::from_mode(0o666)).unwrap();
+        let commands: [&[&str]; 7] = [
+            &["sessions"],
+            &["status"],
+            &["kill", "1"],
+            &["message", "--all", "out"],
+            &["drain"],
+            &["upgrade"],
+            &["reload"],
+        ];
+        for (file, why) in [
+            ("/etc/nosuch.toml", "No such file or directory"),
+            ("/etc/broken.toml", ":2: limits.sesions: unknown key"),
+            ("/etc/open.toml", "refused: writable by group or others"),
+            ("/etc", "not a regular file"),
+        ] {
+            for command in commands {
+                let (command, words) = command.split_first().unwrap();
+                // A socket that is named as well makes it no better.
+                for socket in [[].as_slice(), &["--socket", SOCKET]] {
+                    let args = [&[*command, "--config", file], socket, words].concat();
+                    let told = fails(&args);
+                    assert!(
+                        told.contains(why) && told.contains("the daemon is not asked"),
+                        "{args:?}: {told}"
+                    );
+                }
+            }
+        }
+        assert_eq!(alice.run("echo here"), "here");
+        assert!(world.audit.of("control").is_empty());
+        assert!(crate::daemon::listens(513));
     });
 }
 
