@@ -253,6 +253,17 @@ pub enum CloseCause {
     Shortage,
     /// The monitor gave the session up.
     Abandoned,
+    /// It gave way to another connection, as nobody was logged in.
+    GaveWay,
+    /// The client acknowledged nothing any more, and the kernel gave it up.
+    Silent,
+}
+
+impl From<io::Error> for CloseCause {
+    /// Why a connection is closed that cannot be read or written any more.
+    fn from(error: io::Error) -> CloseCause {
+        if error.kind() == io::ErrorKind::TimedOut { CloseCause::Silent } else { CloseCause::ClientLeft }
+    }
 }
 
 /// The three strings of a handshake. The client's user may be a password: no

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rlogind::audit::Event;
-use rlogind::audit::event::{LoginEvent, SessionEnd, Via};
+use rlogind::audit::event::{EndedBy, LoginEvent, SessionEnd, Via};
 use rlogind::audit::format::{Severity, line};
 
 fn peer() -> SocketAddr {
@@ -35,7 +35,15 @@ fn closed(end: SessionEnd) -> Event {
         bytes_in: 12,
         bytes_out: 34_567,
         end,
+        by: None,
     }
+}
+
+fn ended_by(by: EndedBy, how: SessionEnd) -> Event {
+    let mut event = closed(how);
+    let Event::SessionClosed { by: place, .. } = &mut event else { panic!("{event:?}") };
+    *place = Some(by);
+    event
 }
 
 fn trust_granted(wildcard: bool) -> Event {
@@ -290,6 +298,26 @@ fn closed_table() -> Vec<(Event, Severity, &'static str)> {
             Warning,
             r#"session closed for alice from 2001:db8::7 on pts/3 after 3600.042s: the session process ended before the shell event="session-closed" user="alice" address="2001:db8::7" port="1022" tty="pts/3" duration="3600.042s" end="lost" bytes_in="12" bytes_out="34567""#,
         ),
+        (
+            ended_by(EndedBy::Kill { uid: 1000 }, SessionEnd::Signaled(1)),
+            Info,
+            r#"session closed for alice from 2001:db8::7 on pts/3 after 3600.042s: user 1000 asked to kill it, ended by signal 1 event="session-closed" user="alice" address="2001:db8::7" port="1022" tty="pts/3" duration="3600.042s" end="signaled" signal="1" by="kill" uid="1000" bytes_in="12" bytes_out="34567""#,
+        ),
+        (
+            ended_by(EndedBy::Client, SessionEnd::Signaled(1)),
+            Info,
+            r#"session closed for alice from 2001:db8::7 on pts/3 after 3600.042s: the client left, ended by signal 1 event="session-closed" user="alice" address="2001:db8::7" port="1022" tty="pts/3" duration="3600.042s" end="signaled" signal="1" by="client" bytes_in="12" bytes_out="34567""#,
+        ),
+        (
+            ended_by(EndedBy::Client, SessionEnd::LeftRunning),
+            Notice,
+            r#"session closed for alice from 2001:db8::7 on pts/3 after 3600.042s: the client is gone and the shell goes on event="session-closed" user="alice" address="2001:db8::7" port="1022" tty="pts/3" duration="3600.042s" end="left-running" by="client" bytes_in="12" bytes_out="34567""#,
+        ),
+        (
+            ended_by(EndedBy::Stop, SessionEnd::LeftRunning),
+            Notice,
+            r#"session closed for alice from 2001:db8::7 on pts/3 after 3600.042s: rlogind stops, the client is gone and the shell goes on event="session-closed" user="alice" address="2001:db8::7" port="1022" tty="pts/3" duration="3600.042s" end="left-running" by="stop" bytes_in="12" bytes_out="34567""#,
+        ),
     ]
 }
 
@@ -342,6 +370,7 @@ fn filled(s: &str) -> Vec<Event> {
             bytes_in: u64::MAX,
             bytes_out: u64::MAX,
             end: SessionEnd::Signaled(i32::MIN),
+            by: Some(EndedBy::Kill { uid: u32::MAX }),
         },
     ]
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
-use rlogind::audit::event::{Event, LoginEvent, SessionEnd, Via};
+use rlogind::audit::event::{EndedBy, Event, LoginEvent, SessionEnd, Via};
 use rlogind::audit::format;
 use rlogind::cli::Cli;
 use rlogind::config::{self, Config};
@@ -411,7 +411,7 @@ fn events() -> Vec<Event> {
         LoginEvent::Trouble { user: text(), text: text() },
         LoginEvent::BannerNotShown { file: text(), reason: text() },
     ];
-    let closed = |end| Event::SessionClosed {
+    let closed = |end, by| Event::SessionClosed {
         peer,
         tty: text(),
         user: text(),
@@ -419,6 +419,7 @@ fn events() -> Vec<Event> {
         bytes_in: 1,
         bytes_out: 1,
         end,
+        by: Some(by),
     };
     let mut events = vec![
         Event::Started { version: text(), listen: vec![peer] },
@@ -434,10 +435,10 @@ fn events() -> Vec<Event> {
         Event::Refused { peer, reason, count: 2 },
         Event::Shortage { text: text(), count: 2 },
         Event::ModuleLines { peer, count: 2 },
-        closed(SessionEnd::Exited(0)),
-        closed(SessionEnd::Signaled(1)),
-        closed(SessionEnd::LeftRunning),
-        closed(SessionEnd::Lost),
+        closed(SessionEnd::Exited(0), EndedBy::Idle),
+        closed(SessionEnd::Signaled(1), EndedBy::Kill { uid: 0 }),
+        closed(SessionEnd::LeftRunning, EndedBy::Client),
+        closed(SessionEnd::Lost, EndedBy::Stop),
         Event::Lost { lines: 1 },
     ];
     let is_thinned = |event: &LoginEvent| {

@@ -1,5 +1,6 @@
 //! What the audit log can say.
 
+use std::fmt::{self, Display};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -134,12 +135,90 @@ pub enum Event {
         bytes_out: u64,
         /// How it ended.
         end: SessionEnd,
+        /// Who ended it, unless the user's shell did so by itself.
+        by: Option<EndedBy>,
     },
     /// Lines that no syslog took.
     Lost {
         /// How many.
         lines: u64,
     },
+}
+
+/// Who ended a session or a login that would have gone on otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndedBy {
+    /// The client closed or broke the connection.
+    Client,
+    /// The kernel, as nothing that was sent was acknowledged any more: `limits.unacknowledged` and `limits.keepalive`.
+    Silence,
+    /// `rlogind kill`.
+    Kill {
+        /// The user who asked.
+        uid: u32,
+    },
+    /// The end of the daemon.
+    Stop,
+    /// `limits.idle`.
+    Idle,
+    /// `limits.login`.
+    LoginTime,
+    /// `limits.startups`: another connection has its place.
+    Startups,
+    /// No descriptor or memory was left for it.
+    Shortage,
+    /// The session process said what none of ours says.
+    Violation,
+}
+
+impl EndedBy {
+    /// Its name in the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            EndedBy::Client => "client",
+            EndedBy::Silence => "silence",
+            EndedBy::Kill { .. } => "kill",
+            EndedBy::Stop => "stop",
+            EndedBy::Idle => "idle",
+            EndedBy::LoginTime => "login-time",
+            EndedBy::Startups => "startups",
+            EndedBy::Shortage => "shortage",
+            EndedBy::Violation => "violation",
+        }
+    }
+
+    /// Why a login that it ended came to nothing.
+    #[must_use]
+    pub fn reason(self) -> String {
+        match self {
+            EndedBy::Client => "the client left during the login".to_owned(),
+            EndedBy::LoginTime => "the login took too long".to_owned(),
+            EndedBy::Silence
+            | EndedBy::Kill { .. }
+            | EndedBy::Stop
+            | EndedBy::Idle
+            | EndedBy::Startups
+            | EndedBy::Shortage
+            | EndedBy::Violation => self.to_string(),
+        }
+    }
+}
+
+impl Display for EndedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndedBy::Client => f.write_str("the client left"),
+            EndedBy::Silence => f.write_str("the client acknowledged nothing any more"),
+            EndedBy::Kill { uid } => write!(f, "user {uid} asked to kill it"),
+            EndedBy::Stop => f.write_str("rlogind stops"),
+            EndedBy::Idle => f.write_str("nothing came or went for the idle time"),
+            EndedBy::LoginTime => f.write_str("the time for the login was over"),
+            EndedBy::Startups => f.write_str("it gave way to another connection"),
+            EndedBy::Shortage => f.write_str("no descriptor or memory was left for it"),
+            EndedBy::Violation => f.write_str("its process said what is no message of ours"),
+        }
+    }
 }
 
 /// Which door a client came through.

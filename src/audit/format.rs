@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::escape::{Text, Value, Word};
-use super::event::{Event, LoginEvent, SessionEnd, Via};
+use super::event::{EndedBy, Event, LoginEvent, SessionEnd, Via};
 
 /// How much a line matters; the names are those of syslog(3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +86,8 @@ pub fn line(event: &Event) -> Line {
             let sentence = format!("lines of PAM modules left out: {count}, the last of a login from {from}");
             Line::new(Severity::Notice, sentence, "module-lines").peer(*peer).field("count", count)
         }
-        Event::SessionClosed { peer, tty, user, duration, bytes_in, bytes_out, end } => {
-            closed(&Place { peer: *peer, tty }, user, *duration, *end)
+        Event::SessionClosed { peer, tty, user, duration, bytes_in, bytes_out, end, by } => {
+            closed(&Place { peer: *peer, tty }, user, *duration, *end, *by)
                 .field("bytes_in", bytes_in)
                 .field("bytes_out", bytes_out)
         }
@@ -340,7 +340,7 @@ fn opened(
         .field("pid", pid)
 }
 
-fn closed(place: &Place<'_>, user: &str, duration: Duration, end: SessionEnd) -> Line {
+fn closed(place: &Place<'_>, user: &str, duration: Duration, end: SessionEnd, by: Option<EndedBy>) -> Line {
     let duration = format!("{}.{:03}s", duration.as_secs(), duration.subsec_millis());
     let (severity, how) = match end {
         SessionEnd::Exited(status) => (Severity::Info, format!("exited with status {status}")),
@@ -348,8 +348,14 @@ fn closed(place: &Place<'_>, user: &str, duration: Duration, end: SessionEnd) ->
         SessionEnd::LeftRunning => (Severity::Notice, "the client is gone and the shell goes on".to_owned()),
         SessionEnd::Lost => (Severity::Warning, "the session process ended before the shell".to_owned()),
     };
+    let why = match by {
+        // The words for the end have it.
+        Some(EndedBy::Client) if end == SessionEnd::LeftRunning => String::new(),
+        Some(by) => format!("{by}, "),
+        None => String::new(),
+    };
     let sentence = format!(
-        "session closed for {} from {} on {} after {duration}: {how}",
+        "session closed for {} from {} on {} after {duration}: {why}{how}",
         Word(user),
         place.source(None),
         Word(place.tty)
@@ -358,10 +364,15 @@ fn closed(place: &Place<'_>, user: &str, duration: Duration, end: SessionEnd) ->
         .field("user", user)
         .source(place, None)
         .field("duration", duration);
-    match end {
+    let line = match end {
         SessionEnd::Exited(status) => line.field("end", "exited").field("status", status),
         SessionEnd::Signaled(signal) => line.field("end", "signaled").field("signal", signal),
         SessionEnd::LeftRunning => line.field("end", "left-running"),
         SessionEnd::Lost => line.field("end", "lost"),
+    };
+    match by {
+        Some(EndedBy::Kill { uid }) => line.field("by", "kill").field("uid", uid),
+        Some(by) => line.field("by", by.name()),
+        None => line,
     }
 }

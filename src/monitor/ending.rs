@@ -1,6 +1,7 @@
 //! How the daemon ends: at once, or when the last user has gone.
 
 use super::*;
+use crate::audit::event::EndedBy;
 
 impl Monitor {
     /// Ends the daemon: hangs up all sessions, and gives them some seconds.
@@ -15,6 +16,7 @@ impl Monitor {
         self.answer_stopping();
         self.leave(cause, now);
         for id in self.ids() {
+            self.sessions.get_mut(id).into_iter().for_each(|session| session.end_by(EndedBy::Stop));
             self.tell_session(id, Some(&ToSession::HangUp), now);
         }
         if self.relay.is_none() && self.next.is_none() {

@@ -103,6 +103,7 @@ impl Monitor {
             finished: None,
             ended: None,
             closed: None,
+            by: None,
         };
         Ok((session, for_relay))
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::control::NoticeId;
-use crate::audit::event::{Event, LoginEvent, SessionEnd};
+use crate::audit::event::{EndedBy, Event, LoginEvent, SessionEnd};
 use crate::control::protocol::By;
 use crate::ipc::SessionLink;
 use crate::numbers::Number;
@@ -67,6 +67,8 @@ pub(super) struct Session {
     pub(super) ended: Option<(Instant, End)>,
     /// The relay has closed the connection; bytes in and out.
     pub(super) closed: Option<(u64, u64)>,
+    /// Who ends it, where it does not end by itself.
+    pub(super) by: Option<EndedBy>,
 }
 
 /// Who sits at a session's terminal, as far as the session process has said. For what is
@@ -151,6 +153,13 @@ impl Session {
         }
     }
 
+    /// Somebody ends it. Who was first counts, and what has ended already was ended by nobody.
+    pub(super) fn end_by(&mut self, by: EndedBy) {
+        if !self.is_ending() {
+            self.by.get_or_insert(by);
+        }
+    }
+
     /// The last line about it, once process and connection are both at their end.
     pub(super) fn epitaph(&self) -> Option<Event> {
         let (ended, how) = self.ended?;
@@ -165,13 +174,17 @@ impl Session {
                 bytes_in,
                 bytes_out,
                 end: self.finished.map_or(SessionEnd::Lost, |(_, end)| end),
+                by: self.by,
             }),
             Stage::LoggingIn { reported: true } => None,
             Stage::LoggingIn { reported: false } => {
-                let reason = match how {
-                    End::Signaled(_) if self.departed => "the client left during the login".to_owned(),
-                    End::Signaled(_) if self.killed => "the login took too long".to_owned(),
-                    End::Exited(_) | End::Signaled(_) | End::Unknown => format!("the login process {how}"),
+                let reason = match (how, self.by) {
+                    (_, Some(by)) => by.reason(),
+                    (End::Signaled(_), None) if self.departed => EndedBy::Client.reason(),
+                    (End::Signaled(_), None) if self.killed => EndedBy::LoginTime.reason(),
+                    (End::Exited(_) | End::Signaled(_) | End::Unknown, None) => {
+                        format!("the login process {how}")
+                    }
                 };
                 Some(Event::Login { peer, tty, event: LoginEvent::Abandoned { reason }, count: 1 })
             }

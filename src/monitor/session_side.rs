@@ -3,7 +3,7 @@
 
 use super::session::Stage;
 use super::*;
-use crate::audit::event::LoginEvent;
+use crate::audit::event::{EndedBy, LoginEvent};
 use crate::ipc::CloseCause;
 use crate::wire::window::WindowSize;
 
@@ -65,6 +65,7 @@ impl Monitor {
                 Err(error) if error.kind() != io::ErrorKind::InvalidData => return self.look_again(now),
                 Err(_) => "it sent what is no message",
             };
+            session.end_by(EndedBy::Violation);
             session.process.kill();
             self.log.write(&Event::Warning { text: format!("a session process is ended: {violation}") }, now);
             return;
@@ -80,17 +81,32 @@ impl Monitor {
             self.tell_relay(&ToRelay::LoggedIn(id), Vec::new());
         }
         control::count_login(&mut self.totals, &event);
-        let Some(Session { peer, tty, .. }) = self.sessions.get(id) else { return };
+        let Some(Session { peer, tty, by, .. }) = self.sessions.get(id) else { return };
+        let event = match (event, by) {
+            // To its process every hang-up is the client's.
+            (LoginEvent::Abandoned { .. }, Some(by)) => LoginEvent::Abandoned { reason: by.reason() },
+            (event, _) => event,
+        };
         self.log.write(&Event::Login { peer: *peer, tty: tty.clone(), event, count: 1 }, now);
     }
 
-    /// Says why a session is hung up, where the log would not show it otherwise.
+    /// The relay closes the connection: notes who ends the session with that, and says why it is hung up where
+    /// the log would not show it otherwise.
     pub(super) fn note_cause(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && let Some(by) = ended_by(cause)
+        {
+            session.end_by(by);
+        }
         let Some(Session { peer, tty, stage: Stage::Open { user, .. }, .. }) = self.sessions.get(id) else {
             return;
         };
         let text = match cause {
-            CloseCause::Ended | CloseCause::ClientLeft | CloseCause::Abandoned => return,
+            CloseCause::Ended
+            | CloseCause::ClientLeft
+            | CloseCause::Abandoned
+            | CloseCause::GaveWay
+            | CloseCause::Silent => return,
             CloseCause::Idle => "nothing came or went for the idle time: hung up".to_owned(),
             CloseCause::Shortage => "no descriptor or memory was left for it: hung up".to_owned(),
             CloseCause::Stuck => "the client did not take the last output: given up".to_owned(),
@@ -265,8 +281,11 @@ impl Monitor {
             session.process.kill();
             return self.give_process_up(id, now);
         }
-        session.killed = true;
         let starting = matches!(session.stage, Stage::LoggingIn { .. });
+        if starting {
+            session.end_by(EndedBy::LoginTime);
+        }
+        session.killed = true;
         let closed = session.closed.is_some();
         let (number, process) = (session.process.id(), session.process.as_fd().try_clone_to_owned());
         match (&session.stage, session.finished, process) {
@@ -330,5 +349,18 @@ impl Monitor {
             }
             self.sessions.remove(id);
         }
+    }
+}
+
+/// Who ends a session whose connection the relay closes for this.
+fn ended_by(cause: CloseCause) -> Option<EndedBy> {
+    match cause {
+        CloseCause::ClientLeft => Some(EndedBy::Client),
+        CloseCause::Silent => Some(EndedBy::Silence),
+        CloseCause::Idle => Some(EndedBy::Idle),
+        CloseCause::Shortage => Some(EndedBy::Shortage),
+        CloseCause::GaveWay => Some(EndedBy::Startups),
+        // The session's own end, or known to the monitor.
+        CloseCause::Ended | CloseCause::Stuck | CloseCause::Abandoned => None,
     }
 }

@@ -174,6 +174,7 @@ mod tests {
             finished: None,
             ended: None,
             closed: None,
+            by: None,
         }
     }
 

@@ -365,6 +365,7 @@ fn write_session_down(
         closed: session.closed,
         killed: session.killed,
         authenticated: session.authenticated,
+        by: session.by,
     })
 }
 
@@ -445,6 +446,7 @@ impl Monitor {
                 finished: row.finished.map(|(ago, end)| (then(ago), end)),
                 ended: row.ended.map(|(ago, end)| (then(ago), End::from(end))),
                 closed: row.closed,
+                by: row.by,
             };
             self.watch_again(row.id, session, row.deadline.map(|left| now + left))?;
         }

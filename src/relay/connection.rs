@@ -362,7 +362,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                 self.close(Some(now + LINGER));
                 Outcome::Refused(format!("the connection broke during the handshake: {error}"))
             }
-            Err(_) => Outcome::Gone(CloseCause::ClientLeft),
+            Err(error) => Outcome::Gone(error.into()),
         };
         let size = self.take_size(now);
         let (again, wake) = match &self.phase {

@@ -188,7 +188,7 @@ impl Relay {
         entry.connection.give_way(&mut self.scratch);
         let reason = format!("it gave way to another one: {NOT_LOGGED_IN}");
         self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
-        self.forget(id, CloseCause::ClientLeft)
+        self.forget(id, CloseCause::GaveWay)
     }
 
     fn refuse(

@@ -129,7 +129,7 @@ impl Relay {
         self.turns.add(id, &mut entry.standing);
         let reason = "no descriptor for the session's terminal".to_owned();
         self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
-        report_closed(&mut self.link, id, entry, CloseCause::Stuck)
+        report_closed(&mut self.link, id, entry, CloseCause::Shortage)
     }
 
     pub(super) fn adopt(&mut self, client: OwnedFd, greeting: Greeting, now: Instant) -> io::Result<()> {

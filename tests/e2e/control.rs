@@ -181,6 +181,9 @@ fn a_killed_session_ends_in_order_and_no_other_does() {
         assert_eq!(at_prompt.wait_end(PATIENCE), End::Closed);
         let closed = world.audit.wait("session-closed");
         assert_eq!(field(&closed, "user"), Some("alice"));
+        assert_eq!((field(&closed, "by"), field(&closed, "uid")), (Some("kill"), Some("0")), "{closed}");
+        let abandoned = world.audit.wait("login-abandoned");
+        assert_eq!(field(&abandoned, "reason"), Some("user 0 asked to kill it"), "{abandoned}");
         is_logged(world, "kill 1 (alice on pts/");
         eventually("one session is left", PATIENCE, || (sessions().len() == 1).then_some(()));
         assert_eq!(sessions()[0]["id"], 2);

@@ -46,6 +46,7 @@ fn a_client_that_closes_hangs_up_the_shell() {
         drop(peer);
         let line = world.audit.wait("session-closed");
         assert_eq!(field(&line, "user"), Some("alice"), "{line}");
+        assert_eq!(field(&line, "by"), Some("client"), "{line}");
         wait_hung_up();
         nothing_is_left(&daemon);
         world.audit.wait_count("session-closed", 1);
@@ -133,7 +134,7 @@ fn a_shell_that_is_killed_is_told_by_its_signal() {
         peer.send("kill -KILL $$\r");
         peer.wait_end(PATIENCE);
         let line = world.audit.wait("session-closed");
-        assert_eq!(field(&line, "signal"), Some("9"), "{line}");
+        assert_eq!((field(&line, "signal"), field(&line, "by")), (Some("9"), None), "{line}");
         nothing_is_left(&daemon);
     });
 }
@@ -226,7 +227,10 @@ fn sigterm_ends_everything_and_writes_it_down() {
             peer.wait_end(PATIENCE);
         }
         waiting.wait_end(PATIENCE);
-        world.audit.wait_count("session-closed", 3);
+        let closed = world.audit.wait_count("session-closed", 3);
+        assert!(closed.iter().all(|line| field(line, "by") == Some("stop")), "{closed:#?}");
+        let abandoned = world.audit.wait("login-abandoned");
+        assert_eq!(field(&abandoned, "reason"), Some("rlogind stops"), "{abandoned}");
         world.audit.wait_count("stopped", 1);
         let ours = |process: &&processes::Process| process.name.starts_with("rlogind");
         let left: Vec<_> =
@@ -248,7 +252,8 @@ fn an_idle_session_ends_only_when_the_configuration_says_so() {
         let start = Instant::now();
         peer.wait_end(PATIENCE);
         assert!((1500..6000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
-        world.audit.wait_count("session-closed", 1);
+        let line = world.audit.wait("session-closed");
+        assert_eq!(field(&line, "by"), Some("idle"), "{line}");
     });
 }
 

@@ -187,7 +187,10 @@ fn connections_that_are_not_logged_in_have_a_limit_of_their_own() {
             String::from_utf8_lossy(&asked.data)
         );
         drop(fourth);
-        world.audit.wait_count("login-abandoned", 2);
+        let abandoned = world.audit.wait_count("login-abandoned", 2);
+        let reason = |line: &String| field(line, "reason").unwrap().to_owned();
+        let reasons: Vec<String> = abandoned.iter().map(reason).collect();
+        assert_eq!(reasons, ["it gave way to another connection", "the client left during the login"]);
         // One that has gone makes room, and nobody has to give way.
         let mut seventh = starting([127, 0, 0, 1]);
         assert!(is_served(&mut seventh));
@@ -623,6 +626,7 @@ fn a_client_that_acknowledges_nothing_is_given_up_after_that_time() {
         });
         let took = cut.elapsed();
         assert!((1500..8000).contains(&took.as_millis()), "{took:?}: {line}");
+        assert_eq!(field(&line, "by"), Some("silence"), "{line}");
         nothing_is_left(&daemon);
         to_client.send(()).unwrap();
         client.join().unwrap();

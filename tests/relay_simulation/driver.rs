@@ -541,7 +541,9 @@ impl Run {
                 self.seen.left += 1;
             }
             CloseCause::Idle => panic!("the connection is dropped instead of closed"),
-            CloseCause::Shortage | CloseCause::Abandoned => panic!("nothing here leads to that"),
+            CloseCause::Shortage | CloseCause::Abandoned | CloseCause::GaveWay | CloseCause::Silent => {
+                panic!("nothing here leads to that")
+            }
             CloseCause::Stuck if self.opening_since.is_some() && !kernel.judge.opened => {
                 assert!(self.opening_since.is_some_and(|since| now >= since + OPENING));
                 self.seen.stuck += 1;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::notices::{self, NoticeId, Pending};
 use super::{Asks, places};
+use crate::audit::event::EndedBy;
 use crate::control::protocol::{Answer, LONGEST_MESSAGE, MOST_IDS, Outcome, Recipients};
 use crate::control::visible;
 use crate::ipc::{ConnectionId, Notice, ToSession};
@@ -32,7 +33,7 @@ impl Monitor {
                 Some((id, session)) => {
                     let told = format!("kill {number} ({} on {})", session.name(), session.tty);
                     self.note_command(peer, &told, now);
-                    self.hang_up(id, now);
+                    self.hang_up(id, peer, now);
                     None
                 }
             };
@@ -42,7 +43,9 @@ impl Monitor {
     }
 
     /// Ends a session as its client's going would; the relay sends what it showed last.
-    fn hang_up(&mut self, id: ConnectionId, now: Instant) {
+    fn hang_up(&mut self, id: ConnectionId, peer: Peer, now: Instant) {
+        let by = EndedBy::Kill { uid: peer.uid };
+        self.sessions.get_mut(id).into_iter().for_each(|session| session.end_by(by));
         let deadline = self.sessions.deadline(id).into_iter().chain([now + HANG_UP_GRACE]).min();
         self.sessions.set_deadline(id, deadline);
         self.tell_session(id, Some(&ToSession::HangUp), now);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::event::{SessionEnd, Via};
+use crate::audit::event::{EndedBy, SessionEnd, Via};
 use crate::control::protocol::Totals;
 use crate::ipc::{ConnectionId, RELAY_STATE};
 use crate::monitor::session::Who;
@@ -22,7 +22,7 @@ use crate::records::worker::Task;
 use crate::sys::process::End;
 
 /// The format's number, which comes first.
-pub(in crate::monitor) const VERSION: u16 = 3;
+pub(in crate::monitor) const VERSION: u16 = 4;
 
 /// What a successor has to read: this table, and what relays hand over.
 pub(in crate::monitor) fn formats() -> String {
@@ -107,6 +107,8 @@ pub(in crate::monitor) struct SessionState {
     pub(in crate::monitor) closed: Option<(u64, u64)>,
     pub(in crate::monitor) killed: bool,
     pub(in crate::monitor) authenticated: bool,
+    /// Who ends it.
+    pub(in crate::monitor) by: Option<EndedBy>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -188,6 +190,7 @@ mod tests {
             closed: Some((7, 8)),
             killed: true,
             authenticated: true,
+            by: Some(EndedBy::Kill { uid: 1000 }),
         }
     }
 
@@ -241,7 +244,7 @@ mod tests {
         };
         let bytes = state.to_bytes().unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!((VERSION, hex.as_str()), (3, include_str!("state.hex").trim()));
+        assert_eq!((VERSION, hex.as_str()), (4, include_str!("state.hex").trim()));
         let read = MonitorState::from_bytes(&bytes).unwrap();
         assert_eq!(read.to_bytes().unwrap(), bytes);
         assert!(MonitorState::from_bytes(&bytes[..bytes.len() - 1]).is_err());
