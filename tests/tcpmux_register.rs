@@ -330,6 +330,105 @@ fn an_entry_that_is_not_ours_is_never_doubled() {
     }
 }
 
+/// Something else than an inetd.conf or xinetd's directory was named, by a slip.
+#[test]
+fn what_is_no_configuration_of_a_superserver_is_refused_and_left_alone() {
+    let said = |world: &World, arguments: [&str; 3]| {
+        let before = world.files();
+        let mut told = Vec::new();
+        for (command, more) in [
+            ("register", ["--no-reload"].as_slice()),
+            ("register", &["--dry-run"]),
+            ("unregister", &["--no-reload"]),
+            ("status", &[]),
+        ] {
+            let [option, path, _] = arguments;
+            let output = rlogind(&[&["tcpmux", command, option, path], more].concat());
+            assert_eq!(output.status.code(), Some(1), "{command}: {output:?}");
+            told.push(String::from_utf8(output.stderr).unwrap());
+        }
+        assert_eq!(world.files(), before);
+        for told in told {
+            assert!(told.starts_with(&format!("rlogind: {}", arguments[1])), "{told}");
+            assert!(told.contains(arguments[2]), "{told}");
+        }
+    };
+    for (text, why) in [
+        ("root:x:0:0:root:/root:/bin/bash\n", ": line 1 is no line of an inetd.conf"),
+        ("# rlogind\n[limits]\nsessions = 7\n", ": line 2 is no line of an inetd.conf"),
+        ("\u{7f}ELF\u{2}\u{1}\0\0 \0\n", ": line 1 is no line of an inetd.conf"),
+        (XINETD_ECHO, "it is a file of xinetd's, whose directory goes with --xinetd-dir"),
+    ] {
+        let world = World::with_inetd(text);
+        said(&world, ["--inetd-conf", world.inetd_conf().to_str().unwrap(), why]);
+    }
+    let world = World::with_xinetd(&[("sshd", "auth required pam_unix.so\n"), ("other", "# nothing\n")]);
+    let directory = world.places.xinetd.config.clone();
+    let directory = directory.to_str().unwrap();
+    said(&world, ["--xinetd-dir", directory, ": not xinetd's directory: none of its files has a section"]);
+    said(&world, ["--inetd-conf", directory, ": not a regular file"]);
+    let missing = world.root.path().join("missing");
+    said(&world, ["--inetd-conf", missing.to_str().unwrap(), ": there is no such file"]);
+    said(&world, ["--xinetd-dir", missing.to_str().unwrap(), ": there is no such directory"]);
+    let file = world.places.xinetd.config.join("sshd");
+    said(&world, ["--xinetd-dir", file.to_str().unwrap(), "Not a directory"]);
+    let fifo = world.root.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    said(&world, ["--inetd-conf", fifo.to_str().unwrap(), ": not a regular file"]);
+    // One that is astray among xinetd's is nothing to us.
+    let world = World::with_xinetd(&[("echo", XINETD_ECHO), ("README", "read me\n")]);
+    world.register(QUIETLY).unwrap();
+    // What is ours can be taken out of whatever it stands in.
+    let world = World::with_inetd(format!("nonsense\n{ENTRY}"));
+    world.unregister(QUIETLY).unwrap();
+    assert_eq!(world.conf(), b"nonsense\n");
+}
+
+/// The second one of two is wrong: the first is not changed either.
+#[test]
+fn of_two_superservers_none_is_changed_when_one_cannot_be() {
+    let world = World::with_inetd(INETD_CONF);
+    fs::write(&world.places.xinetd.program, "").unwrap();
+    let before = world.files();
+    assert!(world.register(QUIETLY).unwrap_err().ends_with("xinetd.d: there is no such directory"));
+    assert_eq!(world.files(), before);
+}
+
+#[test]
+fn a_live_service_under_our_files_name_is_not_doubled() {
+    let section = |disable: &str| {
+        format!(
+            "service login\n{{\n\ttype = TCPMUX UNLISTED\n\tserver = /usr/sbin/other\n\tdisable = {disable}\n}}\n"
+        )
+    };
+    let world = World::with_xinetd(&[("rlogind-tcpmux", &section("no"))]);
+    let before = world.files();
+    let error = world.register(QUIETLY).unwrap_err();
+    assert!(
+        error.ends_with(
+            "rlogind-tcpmux: has a TCPMUX service login that is not ours: take one of the two out"
+        ),
+        "{error}"
+    );
+    assert_eq!(world.files(), before);
+    let world = World::with_xinetd(&[("rlogind-tcpmux", &section("yes"))]);
+    world.register(QUIETLY).unwrap();
+    world.register(QUIETLY).unwrap();
+    let text = fs::read_to_string(world.xinetd_file()).unwrap();
+    assert!(text.starts_with(&section("yes")) && text.matches("service login\n").count() == 2, "{text}");
+    // A multiplexer of theirs in it counts as well.
+    let world = World::with_xinetd(&[(
+        "rlogind-tcpmux",
+        "service tcpmux\n{\n\ttype = INTERNAL\n\tdisable = no\n}\n",
+    )]);
+    world.register(QUIETLY).unwrap();
+    assert_eq!(fs::read_to_string(world.xinetd_file()).unwrap().matches("service tcpmux\n").count(), 1);
+    // And what is no file of xinetd's is not added to.
+    let world = World::with_xinetd(&[("rlogind-tcpmux", "nonsense\n"), ("echo", XINETD_ECHO)]);
+    let error = world.register(QUIETLY).unwrap_err();
+    assert!(error.ends_with("rlogind-tcpmux: it is there and is no file of xinetd's"), "{error}");
+}
+
 #[test]
 fn markers_that_make_no_block_change_nothing() {
     let world = World::with_inetd(format!("{INETD_CONF}# BEGIN rlogind tcpmux\n"));

@@ -75,6 +75,51 @@ pub fn sections(text: &str) -> Vec<Section> {
     sections
 }
 
+/// What keeps a file from being an inetd.conf (inetd.conf(5)), with the number of its line.
+pub(super) fn inetd_fault(content: &[u8]) -> Option<String> {
+    const TYPES: [&str; 5] = ["stream", "dgram", "raw", "rdm", "seqpacket"];
+    let is_fine = |line: &str| {
+        // A line that begins with white space goes on with the one before.
+        if line.trim().is_empty() || line.starts_with('#') || line.starts_with(char::is_whitespace) {
+            return !line.contains('\0') || line.starts_with('#');
+        }
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            // The address for the lines below.
+            (Some(address), None) => address.ends_with(':') && !address.contains('\0'),
+            // Behind the type there may be sizes of buffers.
+            (_, Some(kind)) => TYPES.contains(&kind.split([',', ':']).next().unwrap_or_default()),
+            (None, None) => true,
+        }
+    };
+    let mut lines = (1..).zip(content.split(|&b| b == b'\n'));
+    let (number, _) = lines.find(|(_, line)| !is_fine(&String::from_utf8_lossy(line)))?;
+    let hint = if is_xinetd(&String::from_utf8_lossy(content)) {
+        "; it is a file of xinetd's, whose directory goes with --xinetd-dir"
+    } else {
+        ""
+    };
+    Some(format!("line {number} is no line of an inetd.conf (SERVICE stream tcp nowait USER PROGRAM){hint}"))
+}
+
+/// Whether there is a section of xinetd's in it: a service, or the defaults (xinetd.conf(5)).
+pub(super) fn is_xinetd(text: &str) -> bool {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines: Vec<&str> = lines.collect();
+    let begins = |line: &str| {
+        let name = line.trim_end_matches('{').trim_end();
+        name == "defaults"
+            || name.strip_prefix("service").is_some_and(|rest| rest.split_whitespace().count() == 1)
+    };
+    let opens = |next: Option<&&str>| next.is_some_and(|line| line.starts_with('{'));
+    (1..).zip(&lines).any(|(next, line)| begins(line) && (line.ends_with('{') || opens(lines.get(next))))
+}
+
+/// Whether there is nothing in it but comments.
+pub(super) fn is_blank(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+}
+
 /// The names of the TCPMUX services in an inetd.conf, with their lines from 1.
 pub(super) fn inetd_services(content: &[u8]) -> Vec<(usize, String)> {
     let lines = (1..).zip(content.split(|&b| b == b'\n'));
@@ -128,6 +173,48 @@ mod tests {
             inetd_lines(text),
             [line(3, "login", &["/usr/sbin/tcpd", "/usr/sbin/in.rlogind", "-a"]), line(5, "513", &["/c"])]
         );
+    }
+
+    #[test]
+    fn what_is_no_inetd_conf_is_told_by_its_line() {
+        for text in [
+            "",
+            "# \u{1}\0\n\n",
+            "*:\ntcpmux stream tcp nowait root internal",
+            "a stream,rcvbuf=1 tcp\n more",
+        ] {
+            assert_eq!(inetd_fault(text.as_bytes()), None, "{text}");
+        }
+        for (text, line) in [
+            ("# x\nroot:x:0:0:root:/root:/bin/sh\n", 2),
+            ("[limits]\nsessions = 7\n", 1),
+            ("sessions = 7\n", 1),
+            ("login 513/tcp\n", 1),
+            ("\n\n127.0.0.1 localhost\n", 3),
+            ("service echo\n{\n}\n", 1),
+            ("\x7fELF\x02\x01\x01\0\0\0", 1),
+            ("a stream tcp\n \0", 2),
+        ] {
+            let fault = inetd_fault(text.as_bytes()).unwrap();
+            assert!(
+                fault.starts_with(&format!("line {line} is no line of an inetd.conf")),
+                "{text}: {fault}"
+            );
+            assert_eq!(fault.ends_with("--xinetd-dir"), text.starts_with("service"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_xinetd_is_known_by_a_section() {
+        for text in ["service a\n{\n}\n", "# x\nservice a {\n", "defaults\n\n# y\n{\n", "x\nservice\ta\n {\n"]
+        {
+            assert!(is_xinetd(text), "{text}");
+        }
+        for text in
+            ["", "# service a\n{\n", "service a\nservice b", "services x {", "auth required pam_unix.so\n"]
+        {
+            assert!(!is_xinetd(text), "{text}");
+        }
     }
 
     #[test]

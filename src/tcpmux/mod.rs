@@ -33,6 +33,12 @@ pub struct Named<'a> {
     pub xinetd_dir: Option<&'a Path>,
 }
 
+impl Named<'_> {
+    fn is_any(&self) -> bool {
+        self.inetd_conf.is_some() || self.xinetd_dir.is_some()
+    }
+}
+
 /// How to make a change.
 #[derive(Debug, Clone, Copy)]
 pub struct How {
@@ -62,16 +68,17 @@ pub fn register(
             shown(&places.xinetd.program)
         )));
     }
+    // All are looked at before the first is changed.
+    let mut changes = Vec::new();
     for superserver in &superservers {
-        let snapshot = open(superserver)?;
-        // An installed inetd may have no file yet; a file that was named and is not there is a slip.
-        let named = superserver.syntax == Syntax::Inetd && named.inetd_conf.is_some();
-        if named && !snapshot.exists() {
-            return Err(file::error(&superserver.config, "there is no such file"));
-        }
+        let snapshot = open(superserver, named)?;
+        check(superserver, snapshot.content())?;
         let text = text(superserver, entry, snapshot.content())?;
         let new = block::put(snapshot.content(), &text).map_err(|e| file::error(&superserver.file(), e))?;
-        let done = format!("registered {}", entry.services().join(", "));
+        changes.push((superserver, snapshot, new));
+    }
+    let done = format!("registered {}", entry.services().join(", "));
+    for (superserver, snapshot, new) in changes {
         change(superserver, &snapshot, &new, how, (&done, "is registered already"), out)?;
     }
     Ok(())
@@ -86,10 +93,16 @@ pub fn unregister(named: Named<'_>, how: How, places: &Places, out: &mut dyn Wri
     if superservers.is_empty() {
         writeln!(out, "no superserver's configuration found: nothing is registered")?;
     }
+    let mut changes = Vec::new();
     for superserver in &superservers {
-        let snapshot = open(superserver)?;
-        let old = snapshot.content();
-        let new = block::take_out(old).map_err(|e| file::error(&superserver.file(), e))?;
+        let snapshot = open(superserver, named)?;
+        if named.is_any() {
+            check_unless_ours(superserver, snapshot.content())?;
+        }
+        let new = block::take_out(snapshot.content()).map_err(|e| file::error(&superserver.file(), e))?;
+        changes.push((superserver, snapshot, new));
+    }
+    for (superserver, snapshot, new) in changes {
         change(superserver, &snapshot, &new, how, ("unregistered", "nothing is registered"), out)?;
     }
     Ok(())
@@ -104,13 +117,16 @@ pub fn status(named: Named<'_>, entry: &Entry, places: &Places, out: &mut dyn Wr
     let (mut current, mut old) = (false, false);
     for superserver in choose(named, places, |_| true) {
         let name = superserver.name();
-        if !superserver.program.exists() && !superserver.config.exists() {
+        if !named.is_any() && !superserver.program.exists() && !superserver.config.exists() {
             writeln!(out, "{name}: not there")?;
             continue;
         }
         let file = superserver.file();
-        let snapshot = Snapshot::read(&file)?;
+        let snapshot = if named.is_any() { open(&superserver, named)? } else { Snapshot::read(&file)? };
         let content = snapshot.content();
+        if snapshot.has_folder() {
+            check_unless_ours(&superserver, content)?;
+        }
         let fault = |e| file::error(&file, e);
         let verdict = if !block::is_there(content).map_err(fault)? {
             "not registered"
@@ -148,12 +164,53 @@ fn choose(named: Named<'_>, places: &Places, known: fn(&Superserver) -> bool) ->
     [&places.inetd, &places.xinetd].into_iter().filter(|superserver| known(superserver)).cloned().collect()
 }
 
-fn open(superserver: &Superserver) -> io::Result<Snapshot> {
+fn open(superserver: &Superserver, named: Named<'_>) -> io::Result<Snapshot> {
     let snapshot = Snapshot::read(&superserver.file())?;
+    // An installed inetd may have no file yet; a file that was named and is not there is a slip.
+    if superserver.syntax == Syntax::Inetd && named.inetd_conf.is_some() && !snapshot.exists() {
+        return Err(file::error(&superserver.config, "there is no such file"));
+    }
     if superserver.syntax == Syntax::Xinetd && !snapshot.has_folder() {
         return Err(file::error(&superserver.config, "there is no such directory"));
     }
     Ok(snapshot)
+}
+
+/// Whether the file, or the directory, is what this superserver reads: one that was named may be another one.
+fn check(superserver: &Superserver, content: &[u8]) -> io::Result<()> {
+    match superserver.syntax {
+        Syntax::Inetd => match foreign::inetd_fault(content) {
+            Some(fault) => Err(file::error(&superserver.config, fault)),
+            None => Ok(()),
+        },
+        Syntax::Xinetd => {
+            let own = String::from_utf8_lossy(content);
+            if !foreign::is_blank(&own) && !foreign::is_xinetd(&own) {
+                return Err(file::error(&superserver.file(), "it is there and is no file of xinetd's"));
+            }
+            let others = xinetd_files(superserver)?;
+            let others: Vec<&PathBuf> =
+                others.iter().filter(|path| path.parent() == Some(&superserver.config)).collect();
+            // A file that is astray in there is its owner's affair.
+            let is_one = |path: &&PathBuf| {
+                fs::read(path).is_ok_and(|text| foreign::is_xinetd(&String::from_utf8_lossy(&text)))
+            };
+            if others.is_empty() || others.iter().any(is_one) || foreign::is_xinetd(&own) {
+                return Ok(());
+            }
+            let why = "not xinetd's directory: none of its files has a section \"service NAME { ... }\"";
+            Err(file::error(&superserver.config, why))
+        }
+    }
+}
+
+/// As [`check`]: but an entry of ours can be taken out of whatever it stands in.
+fn check_unless_ours(superserver: &Superserver, content: &[u8]) -> io::Result<()> {
+    match block::is_there(content) {
+        Ok(false) => check(superserver, content),
+        // The fault is said with what is to be done.
+        Ok(true) | Err(_) => Ok(()),
+    }
 }
 
 /// Our entry as this superserver wants it, unless another one has one of the names.
@@ -169,8 +226,15 @@ fn text(superserver: &Superserver, entry: &Entry, content: &[u8]) -> io::Result<
         }
         Syntax::Xinetd => {
             let mut multiplexer = true;
+            let own = superserver.file();
+            // What stands beside our entry in the file that has our name counts like any other.
+            let rest = block::take_out(content).map_err(|e| file::error(&own, e))?;
+            let mut texts = vec![(own, rest)];
             for path in xinetd_files(superserver)? {
                 let text = regular::read(&path, u64::MAX).map_err(|e| file::error(&path, e))?;
+                texts.push((path, text));
+            }
+            for (path, text) in texts {
                 let sections = foreign::sections(&String::from_utf8_lossy(&text));
                 for section in sections.iter().filter(|section| !section.disabled) {
                     if section.multiplexed && is_ours(entry, &section.name) {
