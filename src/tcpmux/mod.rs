@@ -193,7 +193,8 @@ fn check(superserver: &Superserver, content: &[u8]) -> io::Result<()> {
                 others.iter().filter(|path| path.parent() == Some(&superserver.config)).collect();
             // A file that is astray in there is its owner's affair.
             let is_one = |path: &&PathBuf| {
-                fs::read(path).is_ok_and(|text| foreign::is_xinetd(&String::from_utf8_lossy(&text)))
+                regular::read(path, u64::MAX)
+                    .is_ok_and(|text| foreign::is_xinetd(&String::from_utf8_lossy(&text)))
             };
             if others.is_empty() || others.iter().any(is_one) || foreign::is_xinetd(&own) {
                 return Ok(());
