@@ -12,13 +12,17 @@ use std::ptr;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::stat::Mode;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, dup3};
 
 /// The stack of a child until it executes its image: it calls a few functions of the C library.
 const STACK: usize = 64 * 1024;
+
+/// How long a child that was started in vain may take to end, in milliseconds.
+const END_TIME: u16 = 100;
 
 /// Starts processes. It keeps two low descriptors for that, so it has to be made early.
 #[derive(Debug)]
@@ -103,9 +107,11 @@ impl Launcher {
         }
         // Or the other end would not see this one close.
         match (started, self.clear()) {
-            (Ok((pid, _)), Err(error)) => {
-                // It may be anything by now, and is not waited for.
+            (Ok((pid, pidfd)), Err(error)) => {
+                // It has just executed its image, so that it ends at once; should it not, nobody waits for it.
                 let _ = kill(pid, Signal::SIGKILL);
+                let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], END_TIME);
+                let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
                 Err(error)
             }
             (started, _) => started,
