@@ -261,7 +261,7 @@ fn an_idle_session_ends_only_when_the_configuration_says_so() {
 fn the_last_output_waits_for_a_user_who_has_stopped_the_screen() {
     world(|world| {
         let daemon = world.serve("");
-        for (bytes, patience) in [(50_000, 4), (60_000, 13)] {
+        for (bytes, patience) in [(50_000, 4), (40_000, 13)] {
             let mut peer = Peer::log_in(ALICE);
             // Little room: most of it is still the server's to send.
             if patience > 10 {

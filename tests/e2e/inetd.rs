@@ -169,6 +169,8 @@ fn signals_that_were_ignored_at_the_start_are_not_ignored() {
         peer.send("exit 7\r");
         assert_eq!(peer.wait_end(PATIENCE), End::Closed);
         assert_eq!(field(&world.audit.wait("session-closed"), "status"), Some("7"));
+        // As long as it has not closed, it may be reading.
+        drop(peer);
         let mut peer = Peer::log_in(ALICE);
         peer.send(format!("{TELLS_OF_HANGUP}\r"));
         peer.expect("ready\r\n");
