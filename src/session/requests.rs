@@ -65,15 +65,7 @@ impl Console {
 
     /// Waits for the client's window size, but not for long: start files that ask for it find it.
     pub(super) fn await_size(&self) {
-        while self.serve_monitor() == EndRequest::None && !self.sized.get() {
-            let left = self.size_awaited.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
-            let monitor = self.monitor.borrow();
-            let _ = poll(&mut [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)], timeout);
-        }
+        self.wait_until(self.size_awaited, || self.sized.get());
     }
 
     /// Waits until relay and monitor have closed the terminal's leader: whoever closes it last waits for what
@@ -94,8 +86,12 @@ impl Console {
 
     /// Waits so long, but not for a client that has gone.
     pub(super) fn pause(&self, time: Duration) {
-        let end = Instant::now() + time;
-        while self.serve_monitor() == EndRequest::None {
+        self.wait_until(Instant::now() + time, || false);
+    }
+
+    /// Does what the monitor asks for until that time, until `done`, or until the session is to end.
+    fn wait_until(&self, end: Instant, done: impl Fn() -> bool) {
+        while self.serve_monitor() == EndRequest::None && !done() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
