@@ -5,7 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::config;
 
@@ -20,7 +21,7 @@ const INETD_NAME: &str = "in.rlogind";
 ///
 /// Without a command: serves, in the foreground unless told otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
-#[command(name = "rlogind", version, args_conflicts_with_subcommands = true)]
+#[command(name = "rlogind", version)]
 pub struct Cli {
     /// What to do instead of serving.
     #[command(subcommand)]
@@ -50,6 +51,19 @@ pub struct Serve {
     pub pid_file: Option<PathBuf>,
 }
 
+impl Serve {
+    /// An option that only serving has.
+    fn stray_option(&self) -> Option<&'static str> {
+        let given = [
+            ("--listen", !self.listen.is_empty()),
+            ("--stderr", self.stderr),
+            ("--daemon", self.daemon),
+            ("--pid-file", self.pid_file.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+    }
+}
+
 /// `--config FILE`, wherever a configuration is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct ConfigFile {
@@ -58,6 +72,8 @@ pub struct ConfigFile {
     #[arg(
         long = "config",
         value_name = "FILE",
+        // Before a command as well as behind it.
+        global = true,
         help = format!("The configuration file [default: {}]", config::DEFAULT_PATH)
     )]
     file: Option<PathBuf>,
@@ -177,6 +193,9 @@ pub struct Unregister {
     /// Whose configuration.
     #[command(flatten)]
     pub superserver: Superserver,
+    /// Taken as everywhere else; nothing of it is needed.
+    #[command(flatten)]
+    pub config: ConfigFile,
     /// How to change it.
     #[command(flatten)]
     pub change: Change,
@@ -269,7 +288,16 @@ pub struct CheckTrust {
 /// # Errors
 /// What is not understood, or the help that was asked for.
 pub fn read(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(as_inetd(arguments))
+    let cli = Cli::try_parse_from(as_inetd(arguments))?;
+    // All but --config, which every command knows: it would be ignored.
+    let stray = cli.serve.stray_option().filter(|_| cli.command.is_some());
+    match stray {
+        Some(option) => {
+            let text = format!("{option} is for serving, and cannot be used with a command");
+            Err(Cli::command().error(ErrorKind::ArgumentConflict, text))
+        }
+        None => Ok(cli),
+    }
 }
 
 /// Under the name in.rlogind, as inetd.conf has it, the command is `inetd`.
@@ -287,13 +315,10 @@ fn canonical_address(text: &str) -> Result<IpAddr, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-    use clap::error::ErrorKind;
-
     use super::*;
 
     fn from(line: &str) -> Result<Cli, ErrorKind> {
-        Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.kind())
+        read(line.split_whitespace().map(OsString::from).collect()).map_err(|e| e.kind())
     }
 
     fn command(line: &str) -> Command {
@@ -381,13 +406,18 @@ mod tests {
             ),
             (
                 format!("unregister {named} --no-reload --dry-run"),
-                Tcpmux::Unregister(Unregister { superserver: superserver.clone(), change }),
+                Tcpmux::Unregister(Unregister {
+                    superserver: superserver.clone(),
+                    config: ConfigFile::default(),
+                    change,
+                }),
             ),
             (format!("status {named} --config /c"), Tcpmux::Status(Status { superserver, config })),
             (
                 "unregister".to_owned(),
                 Tcpmux::Unregister(Unregister {
                     superserver: Superserver::default(),
+                    config: ConfigFile::default(),
                     change: Change::default(),
                 }),
             ),
@@ -407,6 +437,33 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_may_be_named_before_the_command() {
+        for line in [
+            "check",
+            "doctor --json",
+            "trust check",
+            "trust explain --from ::1 --remote-user b --user a",
+            "tcpmux register",
+            "tcpmux unregister",
+            "tcpmux status",
+            "inetd -a",
+            "sessions",
+            "kill 1",
+            "message 1 x",
+            "status",
+            "drain",
+            "upgrade",
+            "reload",
+        ] {
+            let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+            let before = command(&format!("rlogind --config /c {line}"));
+            assert_eq!(before, command(&format!("rlogind {first} --config /c {rest}")), "{line}");
+            assert_ne!(before, command(&format!("rlogind {line}")), "{line}");
+        }
+        assert_eq!(from("rlogind check --config /c --config /d"), Err(ErrorKind::ArgumentConflict));
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused() {
         for (line, kind) in [
             ("rlogind --pid-file /p", ErrorKind::MissingRequiredArgument),
@@ -419,7 +476,6 @@ mod tests {
             ("rlogind check --listen 127.0.0.1:513", ErrorKind::UnknownArgument),
             ("rlogind tcpmux", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("rlogind tcpmux status --dry-run", ErrorKind::UnknownArgument),
-            ("rlogind tcpmux unregister --config /c", ErrorKind::UnknownArgument),
             ("rlogind trust", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("rlogind trust explain --from host --remote-user b --user a", ErrorKind::ValueValidation),
             ("rlogind trust explain --from ::1 --user a", ErrorKind::MissingRequiredArgument),

@@ -111,9 +111,14 @@ fn register(command: Tcpmux, out: &mut dyn Write) -> ExitCode {
             let entry = superserver_entry(&args.config, config)?;
             tcpmux::register(named(&args.superserver), &entry, how(&args.change), &places, out).map(|()| true)
         }),
-        Tcpmux::Unregister(args) => finish(
-            tcpmux::unregister(named(&args.superserver), how(&args.change), &places, out).map(|()| true),
-        ),
+        Tcpmux::Unregister(args) => {
+            // Nothing of it is needed, but one that was named by a slip is an error here as well.
+            if let Some(Err(error)) = args.config.path().map(config::load) {
+                return fail(&error);
+            }
+            let how = how(&args.change);
+            finish(tcpmux::unregister(named(&args.superserver), how, &places, out).map(|()| true))
+        }
         Tcpmux::Status(args) => with_config(&args.config, |config, _| {
             let entry = superserver_entry(&args.config, config)?;
             tcpmux::status(named(&args.superserver), &entry, &places, out)

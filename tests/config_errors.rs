@@ -56,12 +56,40 @@ fn unknown_keys() {
             "[[trust.rule]]\nform = [\"::1\"]\nverdict = \"trust\"",
             "2: trust.rule.form: unknown key; [trust.rule] has from, remote_users, users, verdict",
         ),
-        // Of several, the one that stands first.
+    ]);
+}
+
+/// Whoever mends one must not have to try again to hear of the next.
+#[test]
+fn all_that_is_wrong_is_said_at_once_by_lines() {
+    check(&[
         (
-            "zz = 1\naa = 1",
-            "1: zz: unknown key; the top level has listen, user, control, allow, deny, trust, login, limits, tcpmux, audit",
+            "[trust]\nrhosts = 1\n[limit]\n[login]\nattempts = 0\nrot = 1\n[audit]\nrecords = \"x\"",
+            "2: trust.rhosts: expected a boolean, found an integer; line 3: limit: unknown key, did you mean \"limits\"?; \
+             line 5: login.attempts: must be from 1 to 100, not 0; line 6: login.rot: unknown key, did you mean \"root\"?; \
+             line 8: audit.records: expected \"auto\" or \"yes\" or \"no\", found \"x\"",
+        ),
+        // Each entry of a list, and no error that only follows from another one.
+        (
+            "listen = [\"513\",\n\"0.0.0.0:513\",\n1]",
+            "1: listen: \"513\" is not ADDRESS:PORT (0.0.0.0:513 is every IPv4 address, [::]:513 every address); \
+             line 3: listen: expected an address in a string, found an integer",
+        ),
+        (
+            "[[trust.rule]]\nverdict = \"yes\"\n[[trust.rule]]\nusers = []\nverdct = \"trust\"\n[[trust.rule]]",
+            "2: trust.rule.verdict: expected \"trust\" or \"password\" or \"refuse\", found \"yes\"; \
+             line 4: trust.rule.users: an empty list: name something, or leave the key out; \
+             line 5: trust.rule.verdct: unknown key, did you mean \"verdict\"?; \
+             line 6: trust.rule.verdict: missing: \"trust\", \"password\" or \"refuse\"",
         ),
     ]);
+    let error = parse("zz = 1\naa = 1").unwrap_err();
+    let lines: Vec<String> = error.sentences().collect();
+    assert!(
+        lines[0].starts_with("/etc/rlogind.toml:1: zz: ")
+            && lines[1].starts_with("/etc/rlogind.toml:2: aa: ")
+    );
+    assert_eq!((lines.len(), error.line(), error.key()), (2, Some(1), "zz"));
 }
 
 #[test]
@@ -137,7 +165,7 @@ fn impossible_values() {
         ("listen = [\"0.0.0.0:0\"]", r#"1: listen: "0.0.0.0:0" has port 0"#),
         (
             "listen = [\"::513\"]",
-            r#"1: listen: "::513" is not ADDRESS:PORT (an IPv6 address goes in brackets)"#,
+            r#"1: listen: "::513" is not ADDRESS:PORT (an IPv6 address goes in brackets: [::1]:513)"#,
         ),
         ("listen = [\n\"[::]:513\",\n\"[0::0]:513\"]", "3: listen: [::]:513 stands there twice"),
         (
@@ -149,14 +177,17 @@ fn impossible_values() {
         ("user = \"root\"", "1: user: the relay must not run as root"),
         ("control = \"run/control\"", r#"1: control: "run/control" is not the absolute path of a file"#),
         ("control = \"/a\\u0000b\"", r#"1: control: "/a\0b" has a control character"#),
-        ("deny = [\"host\"]", r#"1: deny: "host" is not a network"#),
+        (
+            "deny = [\"host\"]",
+            r#"1: deny: "host" is not a network: an address, or one with the length of its prefix, such as 192.0.2.0/24; a name does not do here"#,
+        ),
         (
             "allow = [\"192.0.2.1/24\"]",
             r#"1: allow: "192.0.2.1/24" has bits beyond its prefix; is 192.0.2.0/24 meant?"#,
         ),
         (
             "[trust]\nfiles_from = [\"192.0.2.0/33\"]",
-            r#"2: trust.files_from: "192.0.2.0/33" is not a network"#,
+            r#"2: trust.files_from: "192.0.2.0/33" is not a network: an address, or one with the length of its prefix, such as 192.0.2.0/24"#,
         ),
         (
             "[trust]\nfiles_from = [\"192.0.2.1/24\"]",
@@ -212,7 +243,10 @@ fn impossible_values() {
             "[tcpmux]\nservices = [\"\"]",
             r#"2: tcpmux.services: "" is not a service's name (letters, digits, '-', '_', '.')"#,
         ),
-        ("[audit]\nfacility = \"secret\"", r#"2: audit.facility: "secret" is no syslog facility"#),
+        (
+            "[audit]\nfacility = \"secret\"",
+            r#"2: audit.facility: "secret" is no syslog facility: auth, authpriv, cron, daemon, ftp, kern, lpr, mail, news, syslog, user, uucp, local0, local1, local2, local3, local4, local5, local6, local7"#,
+        ),
         ("[audit]\nrecords = \"\"", r#"2: audit.records: expected "auto" or "yes" or "no", found """#),
     ]);
 }

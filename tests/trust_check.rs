@@ -32,6 +32,13 @@ fn findings(equiv: &str, rhosts: &str) -> Vec<String> {
 }
 
 #[test]
+fn an_account_that_is_not_there_is_named() {
+    let which = CheckWhich::User("no\u{1b}such".to_owned());
+    let error = check(&which, &Config::default(), &mut Vec::new()).unwrap_err().to_string();
+    assert_eq!(error, "there is no account no\\x1bsuch");
+}
+
+#[test]
 fn good_files_have_no_findings() {
     let equiv = "# ours\nclient\nclient.example.org bob\n-other\n192.0.2.9 -bob\n+@lab +@staff\n+ -carol\n";
     assert_eq!(

@@ -62,7 +62,9 @@ pub fn read(report: &mut Report, config_path: Option<&Path>) -> Option<Config> {
                 Some(why) => only_root(error.path(), why),
                 None => "correct it; rlogind.toml(5) has every key".to_owned(),
             };
-            report.fail("configuration", error.to_string()).mend(mend);
+            for sentence in error.sentences() {
+                report.fail("configuration", sentence).mend(mend.clone());
+            }
             None
         }
         Ok((config, source)) => {
@@ -323,6 +325,12 @@ mod tests {
                         \x20     → correct it; rlogind.toml(5) has every key\n\
                         rlogind would not serve.\n";
         assert_eq!((text.as_str(), would_serve), (expected, false));
+        let (text, _) = run_on("[login]\nattempts = 0\nrot = 1\n");
+        assert!(
+            text.contains("FILE:2: login.attempts")
+                && text.contains("FAIL  configuration  FILE:3: login.rot")
+        );
+        assert_eq!(text.lines().count(), 3, "{text}");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub struct Sessions {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Kill {
     /// The sessions, by their numbers
-    #[arg(value_name = "ID", required = true, num_args = 1..=MOST_IDS)]
+    #[arg(value_name = "ID", required = true, num_args = 1..=MOST_IDS, value_parser = session_number)]
     pub ids: Vec<u64>,
     /// Whom to ask.
     #[command(flatten)]
@@ -93,7 +93,7 @@ impl Message {
         let (to, words) = match self.words.split_first() {
             _ if self.all => (Recipients::All, self.words.as_slice()),
             Some((id, words)) => {
-                let id = id.parse().map_err(|_| format!("{id:?} is no session's number, and not --all"))?;
+                let id = id.parse().map_err(|_| format!("{id:?} is {NO_NUMBER}, or use --all"))?;
                 (Recipients::Ids(vec![id]), words)
             }
             None => (Recipients::All, [].as_slice()),
@@ -105,6 +105,13 @@ impl Message {
             length => Err(format!("the text has {length} bytes; there may be {LONGEST_MESSAGE} at most")),
         }
     }
+}
+
+/// What is said of a word that is not one.
+const NO_NUMBER: &str = "no session's number; `rlogind sessions` lists them under ID";
+
+fn session_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| NO_NUMBER.to_owned())
 }
 
 /// `rlogind status`
@@ -160,6 +167,8 @@ mod tests {
         };
         assert_eq!(parts("3 go home"), Ok((Recipients::Ids(vec![3]), "go home".to_owned())));
         assert_eq!(parts("--all 3 minutes"), Ok((Recipients::All, "3 minutes".to_owned())));
+        let error = Cli::try_parse_from(["rlogind", "kill", "x"]).unwrap_err().to_string();
+        assert!(error.contains("no session's number; `rlogind sessions` lists them under ID"), "{error}");
         assert!(parts("alice hello").is_err() && parts("3").is_err());
         assert!(parts(&format!("3 {}", "a".repeat(LONGEST_MESSAGE + 1))).is_err());
     }

@@ -1,6 +1,7 @@
 //! From the text of the file to a [`Config`]: which key stands where, and what
 //! it may hold. Whatever is not understood is an error, never a guess.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -103,20 +104,20 @@ fn parse_bytes(bytes: Vec<u8>, path: &Path) -> Result<Config, Error> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, path: &Path) -> Result<Config, Error> {
-    Document { path, text }.read(|top| {
-        let mut config = Config::default();
-        top.set("listen", &mut config.listen, listen)?;
-        top.set("user", &mut config.user, |v| v.string("a string", value::relay_account))?;
-        top.set("control", &mut config.control, control)?;
-        top.set("allow", &mut config.access.allow, client_networks)?;
-        top.set("deny", &mut config.access.deny, client_networks)?;
-        top.table("trust", |table| trust(table, &mut config.trust))?;
-        top.table("login", |table| login(table, &mut config.login))?;
-        top.table("limits", |table| limits(table, &mut config.limits))?;
-        top.table("tcpmux", |table| tcpmux(table, &mut config.tcpmux))?;
-        top.table("audit", |table| audit(table, &mut config.audit))?;
-        Ok(config)
-    })
+    let (errors, mut config) = (RefCell::new(Vec::new()), Config::default());
+    Document::new(path, text, &errors).read(|top| {
+        top.set("listen", &mut config.listen, listen);
+        top.set("user", &mut config.user, |v| v.string("a string", value::relay_account));
+        top.set("control", &mut config.control, control);
+        top.set("allow", &mut config.access.allow, client_networks);
+        top.set("deny", &mut config.access.deny, client_networks);
+        top.table("trust", |table| trust(table, &mut config.trust));
+        top.table("login", |table| login(table, &mut config.login));
+        top.table("limits", |table| limits(table, &mut config.limits));
+        top.table("tcpmux", |table| tcpmux(table, &mut config.tcpmux));
+        top.table("audit", |table| audit(table, &mut config.audit));
+    });
+    Error::of_all(errors.into_inner()).map_or(Ok(config), Err)
 }
 
 fn listen(value: &Value<'_, '_>) -> Result<Vec<SocketAddr>, Error> {
@@ -143,8 +144,8 @@ fn control(value: &Value<'_, '_>) -> Result<Control, Error> {
         return Ok(control);
     }
     value.table(|table| {
-        table.set("socket", &mut control.socket, |v| v.string("a string", value::socket_path))?;
-        table.set("group", &mut control.group, |v| v.string("a string", value::optional_group))
+        table.set("socket", &mut control.socket, |v| v.string("a string", value::socket_path));
+        table.set("group", &mut control.group, |v| v.string("a string", value::optional_group));
     })?;
     Ok(control)
 }
@@ -167,20 +168,21 @@ fn at_most<T>(most: usize, list: Vec<T>, value: &Value<'_, '_>) -> Result<Vec<T>
     Ok(list)
 }
 
-fn trust(table: &mut Table<'_, '_>, trust: &mut Trust) -> Result<(), Error> {
-    table.set("hosts_equiv", &mut trust.hosts_equiv, Value::boolean)?;
-    table.set("rhosts", &mut trust.rhosts, Value::boolean)?;
-    table.set("wildcards", &mut trust.wildcards, Value::boolean)?;
-    table.set("netgroups", &mut trust.netgroups, Value::boolean)?;
+fn trust(table: &mut Table<'_, '_>, trust: &mut Trust) {
+    table.set("hosts_equiv", &mut trust.hosts_equiv, Value::boolean);
+    table.set("rhosts", &mut trust.rhosts, Value::boolean);
+    table.set("wildcards", &mut trust.wildcards, Value::boolean);
+    table.set("netgroups", &mut trust.netgroups, Value::boolean);
     table.set("locked", &mut trust.locked, |v| {
         v.one_of(&[("refuse", LockedAccount::Refuse), ("trust", LockedAccount::Trust)])
-    })?;
-    table.set("files_from", &mut trust.files_from, networks)?;
+    });
+    table.set("files_from", &mut trust.files_from, networks);
     table.set("rule", &mut trust.rules, |v| v.list("[[trust.rule]] tables", rule))
 }
 
 fn rule(entry: &Value<'_, '_>) -> Result<Rule, Error> {
     entry.table(|table| {
+        let faults = table.faults();
         let mut rule = Rule {
             from: Vec::new(),
             remote_users: Vec::new(),
@@ -189,21 +191,25 @@ fn rule(entry: &Value<'_, '_>) -> Result<Rule, Error> {
             line: table.line(),
         };
         let mut verdict = None;
-        table.set("from", &mut rule.from, |v| some(v, value::rule_host))?;
-        table.set("remote_users", &mut rule.remote_users, |v| some(v, value::remote_user))?;
-        table.set("users", &mut rule.users, |v| some(v, value::account))?;
-        table.set("verdict", &mut verdict, |v| rule_verdict(v).map(Some))?;
-        // First: a missing key may be there in another spelling.
-        table.refuse_unknown()?;
+        table.set("from", &mut rule.from, |v| some(v, value::rule_host));
+        table.set("remote_users", &mut rule.remote_users, |v| some(v, value::remote_user));
+        table.set("users", &mut rule.users, |v| some(v, value::account));
+        table.set("verdict", &mut verdict, |v| rule_verdict(v).map(Some));
+        table.refuse_unknown();
+        if table.faults() > faults {
+            // A missing key may be there in another spelling, or with a wrong value.
+            return rule;
+        }
         let whole_world = rule.from.is_empty();
         match verdict {
-            None => Err(table.missing("verdict", "missing: \"trust\", \"password\" or \"refuse\"")),
-            Some(RuleVerdict::Trust) if whole_world => Err(table.missing(
+            None => table.missing("verdict", "missing: \"trust\", \"password\" or \"refuse\""),
+            Some(RuleVerdict::Trust) if whole_world => table.missing(
                 "from",
                 "missing, and the rule trusts: name the networks, or write [\"0.0.0.0/0\", \"::/0\"]",
-            )),
-            Some(verdict) => Ok(Rule { verdict, ..rule }),
+            ),
+            Some(verdict) => rule.verdict = verdict,
         }
+        rule
     })
 }
 
@@ -225,27 +231,27 @@ fn some<T>(value: &Value<'_, '_>, parse: fn(&str) -> Result<T, String>) -> Resul
     Ok(list)
 }
 
-fn login(table: &mut Table<'_, '_>, login: &mut Login) -> Result<(), Error> {
-    table.set("pam_service", &mut login.pam_service, |v| v.string("a string", value::pam_service))?;
+fn login(table: &mut Table<'_, '_>, login: &mut Login) {
+    table.set("pam_service", &mut login.pam_service, |v| v.string("a string", value::pam_service));
     table.set("root", &mut login.root, |v| {
         v.one_of(&[("no", RootLogin::No), ("password", RootLogin::Password), ("trust", RootLogin::Trust)])
-    })?;
+    });
     table.set("unreserved_port", &mut login.unreserved_port, |v| {
         v.one_of(&[("password", UnreservedPort::Password), ("refuse", UnreservedPort::Refuse)])
-    })?;
-    table.set("attempts", &mut login.attempts, |v| v.integer(1..=MOST_ATTEMPTS))?;
-    table.set("confirm_host", &mut login.confirm_host, Value::boolean)?;
+    });
+    table.set("attempts", &mut login.attempts, |v| v.integer(1..=MOST_ATTEMPTS));
+    table.set("confirm_host", &mut login.confirm_host, Value::boolean);
     table.set("banner", &mut login.banner, |v| v.string("a string", value::optional_file))
 }
 
-fn limits(table: &mut Table<'_, '_>, limits: &mut Limits) -> Result<(), Error> {
-    table.set("sessions", &mut limits.sessions, |v| v.integer(1..=MOST_SESSIONS))?;
-    table.set("per_source", &mut limits.per_source, |v| v.integer(1..=MOST_SESSIONS))?;
-    table.set("startups", &mut limits.startups, startups)?;
-    table.set("handshake", &mut limits.handshake, |v| deadline(v, LONGEST_HANDSHAKE))?;
-    table.set("login", &mut limits.login, |v| deadline(v, LONGEST_LOGIN))?;
-    table.set("idle", &mut limits.idle, time)?;
-    table.set("unacknowledged", &mut limits.unacknowledged, unacknowledged)?;
+fn limits(table: &mut Table<'_, '_>, limits: &mut Limits) {
+    table.set("sessions", &mut limits.sessions, |v| v.integer(1..=MOST_SESSIONS));
+    table.set("per_source", &mut limits.per_source, |v| v.integer(1..=MOST_SESSIONS));
+    table.set("startups", &mut limits.startups, startups);
+    table.set("handshake", &mut limits.handshake, |v| deadline(v, LONGEST_HANDSHAKE));
+    table.set("login", &mut limits.login, |v| deadline(v, LONGEST_LOGIN));
+    table.set("idle", &mut limits.idle, time);
+    table.set("unacknowledged", &mut limits.unacknowledged, unacknowledged);
     table.set("keepalive", &mut limits.keepalive, Value::boolean)
 }
 
@@ -281,10 +287,10 @@ fn deadline(value: &Value<'_, '_>, longest: Duration) -> Result<Duration, Error>
     Ok(duration)
 }
 
-fn tcpmux(table: &mut Table<'_, '_>, tcpmux: &mut Tcpmux) -> Result<(), Error> {
-    table.set("enabled", &mut tcpmux.enabled, Value::boolean)?;
-    table.set("listen", &mut tcpmux.listen, listen)?;
-    table.set("services", &mut tcpmux.services, services)?;
+fn tcpmux(table: &mut Table<'_, '_>, tcpmux: &mut Tcpmux) {
+    table.set("enabled", &mut tcpmux.enabled, Value::boolean);
+    table.set("listen", &mut tcpmux.listen, listen);
+    table.set("services", &mut tcpmux.services, services);
     table.set("help", &mut tcpmux.help, Value::boolean)
 }
 
@@ -305,8 +311,8 @@ fn services(value: &Value<'_, '_>) -> Result<Vec<String>, Error> {
     at_most(MOST_SERVICES, seen, value)
 }
 
-fn audit(table: &mut Table<'_, '_>, audit: &mut Audit) -> Result<(), Error> {
-    table.set("facility", &mut audit.facility, |v| v.string("a string", value::facility))?;
+fn audit(table: &mut Table<'_, '_>, audit: &mut Audit) {
+    table.set("facility", &mut audit.facility, |v| v.string("a string", value::facility));
     table.set("records", &mut audit.records, |v| {
         v.one_of(&[("auto", Records::Auto), ("yes", Records::Yes), ("no", Records::No)])
     })

@@ -4,6 +4,7 @@
 //! A [`Table`] remembers the keys it was asked for: what is left over in the
 //! file is unknown, and there is no second list of keys to keep in step.
 
+use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -15,22 +16,38 @@ use super::error::Error;
 /// The file that is being read.
 #[derive(Clone, Copy)]
 pub(super) struct Document<'a> {
-    pub(super) path: &'a Path,
-    pub(super) text: &'a str,
+    path: &'a Path,
+    text: &'a str,
+    /// What is wrong so far: a file is read to its end, so that all of it can be said at once.
+    errors: &'a RefCell<Vec<Error>>,
 }
 
 impl<'a> Document<'a> {
+    /// What is wrong is put into `errors`.
+    pub(super) fn new(path: &'a Path, text: &'a str, errors: &'a RefCell<Vec<Error>>) -> Document<'a> {
+        Document { path, text, errors }
+    }
+
     /// Parses the text and hands the top-level table to `read`.
-    pub(super) fn read<T>(
-        self,
-        read: impl FnOnce(&mut Table<'_, 'a>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let root = DeTable::parse(self.text).map_err(|e| self.syntax_error(&e))?;
+    pub(super) fn read(self, read: impl FnOnce(&mut Table<'_, 'a>)) {
+        let root = match DeTable::parse(self.text) {
+            Ok(root) => root,
+            Err(error) => return self.note(self.syntax_error(&error)),
+        };
         let entries = root.get_ref();
-        let mut table = Table { doc: self, name: String::new(), line: 1, entries, known: Vec::new() };
-        let result = read(&mut table)?;
-        table.refuse_unknown()?;
-        Ok(result)
+        let mut table =
+            Table { doc: self, name: String::new(), line: 1, entries, known: Vec::new(), is_read: false };
+        read(&mut table);
+        table.refuse_unknown();
+    }
+
+    fn note(self, error: Error) {
+        self.errors.borrow_mut().push(error);
+    }
+
+    /// How much is wrong so far.
+    fn faults(self) -> usize {
+        self.errors.borrow().len()
     }
 
     /// The line of a byte offset, from 1.
@@ -60,6 +77,8 @@ pub(super) struct Table<'t, 'a> {
     line: u32,
     entries: &'t DeTable<'a>,
     known: Vec<&'static str>,
+    /// Keys that are not known were reported.
+    is_read: bool,
 }
 
 impl<'t, 'a> Table<'t, 'a> {
@@ -70,26 +89,23 @@ impl<'t, 'a> Table<'t, 'a> {
         Some(Value { doc: self.doc, key: self.path_of(key), value })
     }
 
-    /// Puts the value of `key`, when the file has one, in the default's place.
+    /// Puts the value of `key`, when the file has one that is right, in the default's place.
     pub(super) fn set<T>(
         &mut self,
         key: &'static str,
         place: &mut T,
         read: impl FnOnce(&Value<'t, 'a>) -> Result<T, Error>,
-    ) -> Result<(), Error> {
-        if let Some(value) = self.get(key) {
-            *place = read(&value)?;
+    ) {
+        match self.get(key).map(|value| read(&value)) {
+            Some(Ok(value)) => *place = value,
+            Some(Err(error)) => self.doc.note(error),
+            None => {}
         }
-        Ok(())
     }
 
     /// Reads the table `key`, when the file has one.
-    pub(super) fn table(
-        &mut self,
-        key: &'static str,
-        read: impl FnOnce(&mut Table<'t, 'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.set(key, &mut (), |value| value.table(read))
+    pub(super) fn table(&mut self, key: &'static str, read: impl FnOnce(&mut Table<'t, 'a>)) {
+        self.set(key, &mut (), |value| value.table(read));
     }
 
     /// The line of the table's header, from 1.
@@ -97,22 +113,32 @@ impl<'t, 'a> Table<'t, 'a> {
         self.line
     }
 
-    /// An error about a key that the table should have and has not.
-    pub(super) fn missing(&self, key: &str, message: &str) -> Error {
-        Error::at(self.doc.path, self.line, &self.path_of(key), message)
+    /// How much is wrong in the file so far.
+    pub(super) fn faults(&self) -> usize {
+        self.doc.faults()
+    }
+
+    /// The table should have a key that it has not.
+    pub(super) fn missing(&self, key: &str, message: &str) {
+        self.doc.note(Error::at(self.doc.path, self.line, &self.path_of(key), message));
     }
 
     /// To be called when every known key was asked for: any other is an error.
-    pub(super) fn refuse_unknown(&self) -> Result<(), Error> {
+    pub(super) fn refuse_unknown(&mut self) {
+        if std::mem::replace(&mut self.is_read, true) {
+            return;
+        }
         let unknown = self.entries.keys().filter(|key| !self.known.contains(&key.get_ref().as_ref()));
-        let Some(key) = unknown.min_by_key(|key| key.span().start) else { return Ok(()) };
-        let name: &str = key.get_ref();
+        unknown.for_each(|key| self.doc.note(self.unknown(key.get_ref(), key.span().start)));
+    }
+
+    fn unknown(&self, name: &str, start: usize) -> Error {
         let place = if self.name.is_empty() { "the top level" } else { &format!("[{}]", self.name) };
         let message = match self.known.iter().find(|known| is_close(name, known)) {
             Some(known) => format!("unknown key, did you mean {known:?}?"),
             None => format!("unknown key; {place} has {}", self.known.join(", ")),
         };
-        Err(Error::at(self.doc.path, self.doc.line(key.span().start), &self.path_of(name), message))
+        Error::at(self.doc.path, self.doc.line(start), &self.path_of(name), message)
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -199,19 +225,24 @@ impl<'t, 'a> Value<'t, 'a> {
         mut read: impl FnMut(&Value<'t, 'a>) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
         let entries = self.value.get_ref().as_array().ok_or_else(|| self.expected(what))?;
-        entries.iter().map(|value| read(&Value { doc: self.doc, key: self.key.clone(), value })).collect()
+        let (mut list, mut first) = (Vec::new(), None);
+        for value in entries {
+            match read(&Value { doc: self.doc, key: self.key.clone(), value }) {
+                Ok(entry) => list.push(entry),
+                Err(error) if first.is_none() => first = Some(error),
+                Err(error) => self.doc.note(error),
+            }
+        }
+        first.map_or(Ok(list), Err)
     }
 
     /// A table, its keys read by `read`; keys that `read` does not ask for are errors.
-    pub(super) fn table<T>(
-        &self,
-        read: impl FnOnce(&mut Table<'t, 'a>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    pub(super) fn table<T>(&self, read: impl FnOnce(&mut Table<'t, 'a>) -> T) -> Result<T, Error> {
         let entries = self.value.get_ref().as_table().ok_or_else(|| self.expected("a table"))?;
         let (name, line) = (self.key.clone(), self.line());
-        let mut table = Table { doc: self.doc, name, line, entries, known: Vec::new() };
-        let result = read(&mut table)?;
-        table.refuse_unknown()?;
+        let mut table = Table { doc: self.doc, name, line, entries, known: Vec::new(), is_read: false };
+        let result = read(&mut table);
+        table.refuse_unknown();
         Ok(result)
     }
 }

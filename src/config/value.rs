@@ -16,6 +16,12 @@ const SOCKET_PATH_MAX: usize = 107;
 /// The longest name of a TCPMUX service: with its line end it fits a request many times over.
 const TCPMUX_SERVICE_MAX: usize = 64;
 
+/// The facilities that people use, by syslog.conf(5); there are a few more.
+const FACILITIES: [&str; 20] = [
+    "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user", "uucp",
+    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+];
+
 /// No duration is longer: time arithmetic downstream must not overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
@@ -26,12 +32,33 @@ const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 /// Says what is wrong when it is not one, or when the port is 0.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let address = SocketAddr::from_str(text)
-        .map_err(|_| format!("{text:?} is not ADDRESS:PORT (an IPv6 address goes in brackets)"))?;
+        .map_err(|_| format!("{text:?} is not ADDRESS:PORT{}", address_hint(text)))?;
     match (address.port(), address.ip().to_canonical()) {
         (0, _) => Err(format!("{text:?} has port 0")),
         (port, ip @ IpAddr::V4(_)) => Ok(SocketAddr::new(ip, port)),
         // As it is: an IPv6 address may carry a scope.
         (_, IpAddr::V6(_)) => Ok(address),
+    }
+}
+
+/// What may have been meant instead of an address and a port.
+fn address_hint(text: &str) -> String {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4()) || is_host_name(text) {
+        " (the port is missing)".to_owned()
+    } else if text.parse::<IpAddr>().is_ok() || (host.contains(':') && !host.starts_with('[')) {
+        " (an IPv6 address goes in brackets: [::1]:513)".to_owned()
+    } else if is_number(port) && port.parse::<u16>().is_err() {
+        format!(" (port {port} is more than 65535)")
+    } else if is_number(text) {
+        format!(" (0.0.0.0:{text} is every IPv4 address, [::]:{text} every address)")
+    } else if is_number(port) && (host.is_empty() || host == "*") {
+        format!(" (0.0.0.0:{port} is every IPv4 address, [::]:{port} every address)")
+    } else if is_host_name(host) {
+        format!(" ({host} is a name; write its address)")
+    } else {
+        String::new()
     }
 }
 
@@ -60,7 +87,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let net = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
-        Err(_) => text.parse::<IpNet>().map_err(|_| format!("{text:?} is not a network"))?,
+        Err(_) => text.parse::<IpNet>().map_err(|_| {
+            let name = if is_host_name(text) { "; a name does not do here" } else { "" };
+            format!("{text:?} is not a network: an address, or one with the length of its prefix, such as 192.0.2.0/24{name}")
+        })?,
     };
     // More bits than the prefix covers: one of the two is a mistake, and the
     // wrong guess would trust more hosts than were meant.
@@ -207,7 +237,7 @@ pub(super) fn tcpmux_service(text: &str) -> Result<String, String> {
 pub(super) fn facility(text: &str) -> Result<String, String> {
     match syslog::Facility::from_str(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(()) => Err(format!("{text:?} is no syslog facility")),
+        Err(()) => Err(format!("{text:?} is no syslog facility: {}", FACILITIES.join(", "))),
     }
 }
 
@@ -261,6 +291,24 @@ mod tests {
             ["", "513", ":513", "*:513", "::513", "0.0.0.0", "0.0.0.0:0", "0.0.0.0:65536", "localhost:513"]
         {
             assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_to_listen_on_is_told_with_a_hint() {
+        for (text, hint) in [
+            ("localhost:513", " (localhost is a name; write its address)"),
+            ("127.0.0.1:65536", " (port 65536 is more than 65535)"),
+            ("[::1]:70000", " (port 70000 is more than 65535)"),
+            ("::513", " (an IPv6 address goes in brackets: [::1]:513)"),
+            ("::1:99999", " (an IPv6 address goes in brackets: [::1]:513)"),
+            ("127.0.0.1", " (the port is missing)"),
+            ("513", " (0.0.0.0:513 is every IPv4 address, [::]:513 every address)"),
+            ("*:513", " (0.0.0.0:513 is every IPv4 address, [::]:513 every address)"),
+            ("127.0.0.1:rlogin", ""),
+            ("", ""),
+        ] {
+            assert_eq!(listen_address(text), Err(format!("{text:?} is not ADDRESS:PORT{hint}")));
         }
     }
 
@@ -383,6 +431,7 @@ mod tests {
         for text in ["", "Rlogin", "../shadow", ".", "..", "a/b", "a b"] {
             assert!(pam_service(text).is_err(), "{text}");
         }
+        assert!(FACILITIES.iter().all(|name| facility(name).is_ok()));
         assert!(facility("authpriv").is_ok() && facility("local7").is_ok());
         assert!(facility("").is_err() && facility("authprivate").is_err());
     }

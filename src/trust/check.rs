@@ -63,7 +63,10 @@ impl fmt::Display for Finding {
 pub fn check(which: &CheckWhich, config: &Config, out: &mut dyn Write) -> io::Result<bool> {
     let accounts = match which {
         CheckWhich::User(name) => {
-            vec![accounts::account(name)?.ok_or_else(|| io::Error::other("there is no such account"))?]
+            vec![accounts::account(name)?.ok_or_else(|| {
+                // Anything may have been typed.
+                io::Error::other(format!("there is no account {}", printable(name.as_bytes(), SHOWN)))
+            })?]
         }
         CheckWhich::All if !geteuid().is_root() => {
             return Err(io::Error::new(
