@@ -408,6 +408,32 @@ fn every_file_keeps_to_its_rule() {
 }
 
 /// The rules that a sample breaks, in short: the lines and the names.
+/// Debug output is Rust's, and nothing for the log or for users: what is shown so is text in quotes, here.
+#[test]
+fn debug_output_reaches_nobody() {
+    const TEXTS: [&str; 6] = [
+        "cli/control.rs",
+        "config/parse.rs",
+        "config/table.rs",
+        "config/value.rs",
+        "host/relay_account.rs",
+        "tcpmux/entry.rs",
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut found = Vec::new();
+    for file in &files {
+        let path = file.strip_prefix(&root).unwrap().to_str().unwrap();
+        let source = fs::read_to_string(file).unwrap();
+        let code = source.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let code = code.split("#[cfg(test)]\npub").next().unwrap();
+        let shown = code.lines().filter(|line| line.contains(":?}") || line.contains(":#?}"));
+        found.extend(shown.filter(|_| !TEXTS.contains(&path)).map(|line| format!("{path}: {}", line.trim())));
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
 fn broken(path: &str, source: &str) -> Vec<String> {
     let found = violations(path, source, &dependencies());
     found.iter().map(|text| text.split(", but").next().unwrap().to_owned()).collect()

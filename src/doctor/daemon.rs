@@ -6,7 +6,7 @@ use nix::unistd::geteuid;
 
 use super::machine::Machine;
 use crate::check::{self, Owner, Report};
-use crate::config::Config;
+use crate::config::{Config, Control};
 
 const WHAT: &str = "daemon";
 
@@ -47,7 +47,7 @@ pub(super) fn inspect(
         let text = format!("pid {pid} runs an executable that was replaced since");
         report
             .warn(WHAT, text)
-            .mend(format!("kill -s USR2 {pid}: it executes the new one and keeps the sessions"));
+            .mend(format!("{}: it executes the new one and keeps the sessions", command("upgrade", config)));
     }
     // What a service manager opened takes the place of the configuration's addresses.
     let activated = listening.iter().flat_map(|(_, owners)| owners).any(Owner::is_service_manager);
@@ -55,9 +55,20 @@ pub(super) fn inspect(
         let there = listening.iter().any(|(port, owners)| *port == address.port() && !owners.is_empty());
         if !there {
             let text = format!("pid {pid} does not listen on {address}, though \"listen\" has it");
-            report.warn(WHAT, text).mend(format!("kill -s HUP {pid}, unless it was started with --listen"));
+            report
+                .warn(WHAT, text)
+                .mend(format!("{}, unless it was started with --listen", command("reload", config)));
         }
     }
+}
+
+/// A command for the daemon that has this configuration's socket.
+fn command(name: &str, config: &Config) -> String {
+    let socket = &config.control.socket;
+    if *socket == Control::default().socket {
+        return format!("rlogind {name}");
+    }
+    format!("rlogind {name} --socket {}", socket.display())
 }
 
 fn parent(machine: &Machine, pid: u32) -> Option<u32> {
@@ -112,11 +123,16 @@ mod tests {
         let expected = [
             "ok daemon runs (pid 12)",
             "WARN daemon pid 12 runs an executable that was replaced since",
-            "→ kill -s USR2 12: it executes the new one and keeps the sessions",
+            "→ rlogind upgrade: it executes the new one and keeps the sessions",
             "WARN daemon pid 12 does not listen on 127.0.0.1:514, though \"listen\" has it",
-            "→ kill -s HUP 12, unless it was started with --listen",
+            "→ rlogind reload, unless it was started with --listen",
         ];
         assert_eq!(lines(&report), expected);
+        let elsewhere = Config {
+            control: Control { socket: "/run/other/control".into(), ..Control::default() },
+            ..Config::default()
+        };
+        assert_eq!(command("reload", &elsewhere), "rlogind reload --socket /run/other/control");
         let mut report = Report::default();
         let listening = [(513, vec![owner("rlogind", 12), owner("systemd", 1)]), (514, vec![])];
         inspect(&mut report, &machine, &config, &listening, true);

@@ -111,7 +111,7 @@ pub struct Options {
 /// # Errors
 /// What keeps it from serving, in words for the administrator.
 pub fn run(mut options: Options) -> Result<(), Error> {
-    let (inherited, mut warnings) = (upgrade::inherited()?, Vec::new());
+    let (inherited, mut warnings) = (upgrade::inherited()?, upgrade::stray_variables());
     let mut monitor = match inherited {
         Some(state) => {
             take_over(options, state, &mut warnings).inspect_err(|error| complain(&error.to_string()))?
@@ -239,7 +239,7 @@ fn take_over(
 /// What keeps it from serving; the log has it, too.
 pub fn run_inetd(mut options: Options, client: OwnedFd, greeting: Greeting) -> Result<(), Error> {
     let mut log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
-    let mut warnings = Vec::new();
+    let mut warnings = upgrade::stray_variables();
     let outcome = prepare(&mut options.config, &mut warnings).and_then(|(account, directory)| {
         let now = Instant::now();
         warn(&mut log, warnings, now);

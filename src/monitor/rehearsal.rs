@@ -29,7 +29,7 @@ pub use answer::{is_trial, rehearse, try_out};
 /// The argument that starts an image only to ask whether it could serve.
 pub const REHEARSAL_ROLE: &str = "--role=rehearsal";
 /// The variable that has an image read what it will be handed, and have a relay enter its sandbox.
-const TRIAL_VARIABLE: &str = "RLOGIND_TRIAL";
+pub(super) const TRIAL_VARIABLE: &str = "RLOGIND_TRIAL";
 /// How long that may take. A name service may be slow.
 const REHEARSAL_TIME: Duration = Duration::from_secs(30);
 /// The longest reason that is passed on, in characters.

@@ -14,8 +14,9 @@
 //! relays' state.
 
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::OnceLock;
 
-use super::rehearsal::{Purpose, Rehearsed, Settings, read_settings, write_settings};
+use super::rehearsal::{Purpose, Rehearsed, Settings, TRIAL_VARIABLE, read_settings, write_settings};
 use super::session::Stage;
 use super::*;
 use crate::ipc::SessionLink;
@@ -37,8 +38,8 @@ const GUARD_VARIABLE: &str = "RLOGIND_GUARD";
 const FAILURE_VARIABLE: &str = "RLOGIND_UPGRADE_FAILED";
 /// What the image before was told, and is not true any more: by the service manager, sd_listen_fds(3), and by
 /// itself.
-const FIRST_ONLY: [&str; 5] =
-    ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", GUARD_VARIABLE, FAILURE_VARIABLE];
+const FIRST_ONLY: [&str; 6] =
+    ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", GUARD_VARIABLE, FAILURE_VARIABLE, TRIAL_VARIABLE];
 
 /// Whether another executable is to take over.
 #[derive(Debug)]
@@ -374,9 +375,8 @@ fn write_session_down(
 /// # Errors
 /// When it was left in a form that is not understood.
 pub(super) fn inherited() -> Result<Option<MonitorState>, Error> {
-    let Some(number) = std::env::var_os(STATE_VARIABLE) else { return Ok(None) };
-    let number: Option<RawFd> = number.to_str().and_then(|text| text.parse().ok());
-    let read = process::inherited_descriptor(number.unwrap_or(-1))
+    let Some(number) = number_of(STATE_VARIABLE) else { return Ok(None) };
+    let read = process::inherited_descriptor(number)
         .and_then(memory_file::read)
         .and_then(|bytes| MonitorState::from_bytes(&bytes));
     read.map(Some).map_err(|error| Error(format!("cannot take over: {error}")))
@@ -517,11 +517,36 @@ pub(super) fn inherited_guard() -> Option<GuardSide> {
 
 /// Why the image before is back, if it is.
 pub(super) fn failure() -> Option<String> {
-    std::env::var(FAILURE_VARIABLE).ok()
+    std::env::var(FAILURE_VARIABLE).ok().filter(|_| is_successor())
 }
 
-fn number_of(variable: &str) -> Option<RawFd> {
+/// Whether an image of ours has left its state to this one. The variables alone may come from anybody: a shell, or a
+/// process that a daemon started which had taken over.
+fn is_successor() -> bool {
+    // Later the descriptor may be closed, and its number another one's.
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let state = written_in(STATE_VARIABLE).filter(|number| *number > 2);
+        let copy = state.and_then(|number| process::duplicate_number(number).ok());
+        copy.is_some_and(|copy| memory_file::is_sealed(copy.as_fd()))
+    })
+}
+
+/// What the log is to be told of variables that mean something to us and are not ours.
+pub(super) fn stray_variables() -> Vec<String> {
+    let ours = [STATE_VARIABLE, CONFIG_VARIABLE, IMAGE_VARIABLE, GUARD_VARIABLE, FAILURE_VARIABLE];
+    let ours = ours.into_iter().filter(|_| !is_successor());
+    let stray = ours.chain([TRIAL_VARIABLE]).filter(|name| std::env::var_os(name).is_some());
+    stray.map(|name| format!("{name} in the environment is ignored: no rlogind has left it")).collect()
+}
+
+fn written_in(variable: &str) -> Option<RawFd> {
     std::env::var_os(variable)?.to_str()?.parse().ok()
+}
+
+/// The number that the image before has left in a variable.
+fn number_of(variable: &str) -> Option<RawFd> {
+    written_in(variable).filter(|_| is_successor())
 }
 
 fn inherited_by(variable: &str) -> Option<OwnedFd> {

@@ -57,6 +57,12 @@ impl Channel {
         }
     }
 
+    /// Whether standard input may be a channel that one of ours has left there.
+    #[must_use]
+    pub fn is_stdin() -> bool {
+        getsockopt(&io::stdin(), sockopt::SockType).is_ok_and(|kind| kind == SockType::SeqPacket)
+    }
+
     /// Makes sends and receives return at once.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -32,6 +32,16 @@ pub fn write(content: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Whether it was made by [`write`]: nobody can change it any more.
+#[must_use]
+pub fn is_sealed(fd: BorrowedFd) -> bool {
+    let ours =
+        SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    // What is no such file has no seals.
+    let seals = fcntl(fd, FcntlArg::F_GET_SEALS).unwrap_or(0);
+    SealFlag::from_bits_truncate(seals).contains(ours)
+}
+
 /// The whole content. The descriptor's position is left alone: it is shared with
 /// every process that was handed the file.
 ///
@@ -50,6 +60,8 @@ pub fn read(fd: OwnedFd) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -57,6 +69,8 @@ mod tests {
         let file = write(b"settings").unwrap();
         let copy = File::from(file.try_clone().unwrap());
         assert!(copy.write_at(b"x", 0).is_err());
+        assert!(is_sealed(file.as_fd()) && !is_sealed(create().unwrap().as_fd()));
+        assert!(!is_sealed(File::open("/dev/null").unwrap().as_fd()));
         assert_eq!(read(file.try_clone().unwrap()).unwrap(), b"settings");
         assert_eq!(read(file).unwrap(), b"settings");
     }

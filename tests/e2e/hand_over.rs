@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -300,6 +301,39 @@ fn an_executable_that_cannot_take_over_changes_nothing() {
         fs::write("/etc/rlogind.toml", "").unwrap();
         upgrade(world, &daemon);
         assert_eq!(peer.run("echo same"), "same");
+    });
+}
+
+/// A shell, or whoever was started by a daemon that had taken over, may have them.
+#[test]
+fn variables_that_no_image_has_left_are_ignored_with_a_warning() {
+    const NAMES: [&str; 6] = [
+        "RLOGIND_STATE",
+        "RLOGIND_CONFIG",
+        "RLOGIND_IMAGE",
+        "RLOGIND_GUARD",
+        "RLOGIND_UPGRADE_FAILED",
+        "RLOGIND_TRIAL",
+    ];
+    world(|world| {
+        make_copy();
+        for value in ["x", "7"] {
+            let lines = world.audit.of("warning").len();
+            let mut program = Command::new(COPY);
+            program.envs(NAMES.map(|name| (name, value)));
+            let daemon = Daemon::start_with(program, "");
+            let mut alice = Peer::log_in(ALICE);
+            let warnings: Vec<String> = world.audit.of("warning").into_iter().skip(lines).collect();
+            for name in NAMES {
+                let told = format!("{name} in the environment is ignored: no rlogind has left it");
+                assert!(warnings.iter().any(|line| line.contains(&told)), "{value:?}: {warnings:#?}");
+            }
+            // Those of a real upgrade count.
+            upgrade(world, &daemon);
+            assert_eq!(alice.run("echo here"), "here");
+            drop(alice);
+            nothing_is_left(&daemon);
+        }
     });
 }
 
