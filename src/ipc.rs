@@ -73,6 +73,8 @@ pub enum ToRelay {
     FlowControl(ConnectionId, FlowControl),
     /// The terminal has the size of the last [`FromRelay::WindowSize`].
     Resized(ConnectionId),
+    /// Whether the terminal holds input that no program has read: the answer to [`FromRelay::LookForUnread`].
+    Looked(ConnectionId, bool),
 }
 
 /// What the relay needs to know of the configuration.
@@ -236,6 +238,9 @@ pub enum FromRelay {
         /// The size.
         size: WindowSize,
     },
+    /// The client sends no more: asks whether the terminal holds input that no program has read yet.
+    /// Answered by [`ToRelay::Looked`], or not at all.
+    LookForUnread(ConnectionId),
 }
 
 /// Why the relay closed a connection.
@@ -324,6 +329,8 @@ pub enum ToSession {
         /// Whether they may.
         let_in: bool,
     },
+    /// Say whether the terminal holds input that no program has read. Answered by [`FromSession::Looked`].
+    LookForUnread,
 }
 
 /// A text for the user of a session.
@@ -378,6 +385,8 @@ pub enum FromSession {
     RecordsFailed(String),
     /// The session has no entry in the registry, and why: nobody closes its records if it is killed.
     RegistryFailed(String),
+    /// Whether the terminal holds input that no program has read.
+    Looked(bool),
 }
 
 impl FromSession {
@@ -632,6 +641,7 @@ mod tests {
             FromSession::Shown(Some("t".to_owned())),
             FromSession::FlowControl(FlowControl::Program),
             FromSession::Resized,
+            FromSession::Looked(true),
         ];
         let pending = pending.map(FromSession::RecordsPending);
         let said: Vec<FromSession> = said.chain([line]).chain(answers).chain(pending).collect();
@@ -644,12 +654,13 @@ mod tests {
             ToSession::WindowSize(size),
             ToSession::Show(notice),
             ToSession::AskFlowControl,
+            ToSession::LookForUnread,
         ];
         let bytes = postcard::to_stdvec(&(said, asked)).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "14000001750174010168016603010001000101680166030002000001740003017501016800040000020174000501750001740006017400070175010174010168bc05000801750174000901740174010006010112010201030606017403010174040105070000070101016207057074732f330175016800c0000207f80aac0205ad02060101ae020701030405185000000601740107"
+            "15000001750174010168016603010001000101680166030002000001740003017501016800040000020174000501750001740006017400070175010174010168bc050008017501740009017401740100060101120102010306060174030101740401050b01070000070101016207057074732f330175016800c0000207f80aac0205ad02060101ae0207010304051850000006017401070c"
         );
     }
 

@@ -330,7 +330,7 @@ mod tests {
             text.contains("FILE:2: login.attempts")
                 && text.contains("FAIL  configuration  FILE:3: login.rot")
         );
-        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl Monitor {
             leader: Some(pty.leader),
             client: Some(client),
             size: None,
+            look: false,
             notices: VecDeque::new(),
             name_hash,
             killed: false,

@@ -166,6 +166,7 @@ impl Monitor {
                         | FromSession::Shown(_)
                         | FromSession::FlowControl(_)
                         | FromSession::Resized
+                        | FromSession::Looked(_)
                         | FromSession::RegistryFailed(_)
                         | FromSession::ModuleLine { .. },
                         _,

@@ -45,6 +45,7 @@ impl Monitor {
             FromRelay::Ready | FromRelay::CannotStart { .. } => return Err("it was ready already"),
             FromRelay::Working => self.expect_turn(now),
             FromRelay::WindowSize { id, size } => self.pass_on_size(id, size, now),
+            FromRelay::LookForUnread(id) => self.pass_on_look(id, now),
             FromRelay::Connection { peer, via } => {
                 self.totals.connections += 1;
                 self.log.write(&Event::Connection { peer, via, count: 1 }, now);

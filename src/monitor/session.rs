@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) client: Option<OwnedFd>,
     /// A window size that the session process has not been told yet.
     pub(super) size: Option<WindowSize>,
+    /// The session process has not been asked yet whether its terminal holds unread input.
+    pub(super) look: bool,
     /// The messages to the user that the session process has not answered yet, the oldest first.
     pub(super) notices: VecDeque<NoticeId>,
     /// A keyed hash of the name that the client asked for, and of the account once somebody is logged in: for

@@ -36,6 +36,10 @@ impl Monitor {
                     self.tell_relay(&ToRelay::Resized(id), Vec::new());
                     continue;
                 }
+                Ok(Incoming::Message(FromSession::Looked(unread), _)) => {
+                    self.tell_relay(&ToRelay::Looked(id, unread), Vec::new());
+                    continue;
+                }
                 Ok(Incoming::Message(FromSession::FlowControl(who), _)) => {
                     // A relay that hands back does not pass it on.
                     self.ask_flow_control |= self.handing.is_some();
@@ -155,6 +159,14 @@ impl Monitor {
         }
     }
 
+    /// The relay asks whether the terminal holds unread input: however often, one question waits at most.
+    pub(super) fn pass_on_look(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.look = true;
+            self.serve_session(id, now);
+        }
+    }
+
     /// Tells a session's process what it has not been told yet, as far as it reads.
     pub(super) fn serve_session(&mut self, id: ConnectionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(id) else { return };
@@ -163,6 +175,9 @@ impl Monitor {
             && !matches!(session.link.try_send(&ToSession::WindowSize(size), &[]), Ok(false))
         {
             session.size = None;
+        }
+        if session.look {
+            session.look = matches!(session.link.try_send(&ToSession::LookForUnread, &[]), Ok(false));
         }
         let closed = session.closed.is_some();
         if closed {
@@ -173,7 +188,10 @@ impl Monitor {
             // Ours is closed by now, or the process might close its own before us.
             session.released = !matches!(session.link.try_send(&ToSession::Released, &[]), Ok(false));
         }
-        let waits = session.link.waiting() > 0 || session.size.is_some() || (closed && !session.released);
+        let waits = session.link.waiting() > 0
+            || session.size.is_some()
+            || session.look
+            || (closed && !session.released);
         if session.ended.is_none() && waits {
             self.watch_for_room(id, now);
         }

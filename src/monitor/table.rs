@@ -162,6 +162,7 @@ mod tests {
             leader: None,
             client: None,
             size: None,
+            look: false,
             notices: VecDeque::new(),
             name_hash: 0,
             killed: false,

@@ -431,6 +431,7 @@ impl Monitor {
                 leader: row.leader.map(take).transpose()?,
                 client: row.client.map(take).transpose()?,
                 size: None,
+                look: false,
                 notices: VecDeque::new(),
                 name_hash,
                 killed: row.killed,

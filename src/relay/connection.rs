@@ -85,6 +85,8 @@ pub struct Turn {
     pub wake: Option<Instant>,
     /// The client's window has this size now.
     pub size: Option<WindowSize>,
+    /// Ask the session process whether something of the client's is unread.
+    pub look: bool,
 }
 
 /// What an event loop learned of the two ends.
@@ -307,6 +309,13 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         }
     }
 
+    /// The session process has looked whether something of the client's is unread.
+    pub fn looked(&mut self, unread: bool, now: Instant) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.looked(unread, now);
+        }
+    }
+
     /// The session is given up: tells the client why, and closes. Lets go of the terminal.
     pub fn abandon(&mut self, message: &str, now: Instant) {
         match &self.phase {
@@ -365,6 +374,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             Err(error) => Outcome::Gone(error.into()),
         };
         let size = self.take_size(now);
+        let look = if let Phase::Live(live) = &mut self.phase { live.take_look(now) } else { false };
         let (again, wake) = match &self.phase {
             Phase::Request(_, _, latest) | Phase::Handshake(_, latest) => {
                 (self.client.readable, Some(*latest))
@@ -378,7 +388,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         };
         let shortage = self.is_short().then(|| now + SHORTAGE);
         let wake = [wake, shortage].into_iter().flatten().min();
-        Turn { outcome, again, wake, size }
+        Turn { outcome, again, wake, size, look }
     }
 
     /// A window size that is to be passed on, if there is one and it is time.

@@ -19,9 +19,11 @@ use crate::wire::window::{self, WindowSize};
 
 mod gather;
 mod hand_over;
+mod input;
 mod scratch;
 
 use gather::How;
+use input::Input;
 pub use scratch::{Pace, Scratch};
 
 /// The most bytes one turn moves each way.
@@ -44,11 +46,6 @@ const SIZE_WAIT: Duration = Duration::from_millis(50);
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// How long an urgent byte is waited for when the last output is read.
 const LAST_URGENT_TIME: Duration = Duration::from_secs(1);
-/// How long input of a client that has gone is offered to the terminal.
-const LAST_INPUT_TIME: Duration = Duration::from_secs(2);
-/// How long a program has for that input before the terminal hangs up: the hang-up
-/// throws away what it has not read yet.
-const LAST_INPUT_GRACE: Duration = Duration::from_millis(250);
 
 /// The terminal's end, and what lies between it and the client.
 #[derive(Debug)]
@@ -63,8 +60,6 @@ pub(super) struct Live<T> {
     to_terminal: Queue,
     window: window::Decoder,
     newlines: Newlines,
-    /// Nobody is logged in, and nothing was asked: the login goes its way whether more input comes or not.
-    unasked: bool,
     /// The window's size, which is to be passed on.
     size: Option<WindowSize>,
     /// When a size was passed on last.
@@ -85,18 +80,6 @@ pub(super) struct Live<T> {
     pub(super) bytes_in: u64,
     last_activity: Instant,
     idle: Duration,
-}
-
-/// How far the client's stream has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
-    Flowing,
-    /// The client sends no more; what it sent is still read and offered until then.
-    Ending(Instant),
-    /// Everything is read; it is still offered until then.
-    Read(Instant),
-    /// The terminal has everything; its program has until then to read it.
-    Delivered(Instant),
 }
 
 /// How far the terminal's output has come.
@@ -143,7 +126,6 @@ impl<T: Terminal> Live<T> {
             to_terminal: Queue::default(),
             window: window::Decoder::default(),
             newlines: Newlines::at_prompts(),
-            unasked: true,
             size: None,
             size_sent: None,
             resizing: None,
@@ -152,7 +134,7 @@ impl<T: Terminal> Live<T> {
             flush_expected: None,
             urgent_again: None,
             urgent_sent_at: 0,
-            input: Input::Flowing,
+            input: Input::new(),
             output: Output::Flowing,
             bytes_in: 0,
             last_activity: now,
@@ -171,21 +153,7 @@ impl<T: Terminal> Live<T> {
     /// Somebody is logged in: there are no more prompts of ours.
     pub(super) fn logged_in(&mut self, now: Instant) {
         self.newlines.end_prompts();
-        self.unasked = false;
-        // The time of what came before the shell is counted from here.
-        match &mut self.input {
-            Input::Flowing => {}
-            Input::Ending(latest) | Input::Read(latest) => *latest = now + LAST_INPUT_TIME,
-            Input::Delivered(latest) => *latest = now + LAST_INPUT_GRACE,
-        }
-    }
-
-    /// Something was said that the client may have to answer, and it has ended its side already.
-    fn ask(&mut self, now: Instant) {
-        self.unasked = false;
-        if let Input::Delivered(latest) = &mut self.input {
-            *latest = now + LAST_INPUT_GRACE;
-        }
+        self.input.begin_times(now);
     }
 
     /// The session process says who handles ^S and ^Q. What the terminal has told itself since is newer.
@@ -210,6 +178,16 @@ impl<T: Terminal> Live<T> {
         self.resizing = None;
     }
 
+    /// Whether the session process is to be asked if something of the client's is unread.
+    pub(super) fn take_look(&mut self, now: Instant) -> bool {
+        self.output == Output::Flowing && self.input.take_look(now)
+    }
+
+    /// The session process has answered.
+    pub(super) fn looked(&mut self, unread: bool, now: Instant) {
+        self.input.looked(unread, now);
+    }
+
     /// Whether input has to wait for a size that came before it.
     fn is_resizing(&self) -> bool {
         self.size.is_some() || self.resizing.is_some()
@@ -227,7 +205,7 @@ impl<T: Terminal> Live<T> {
     /// When a window size is to be passed on: at once, unless another one was a moment ago.
     fn size_due(&self) -> Option<Instant> {
         self.size?;
-        let at_once = self.input != Input::Flowing || self.size_sent.is_none();
+        let at_once = !self.input.is_flowing() || self.size_sent.is_none();
         self.size_sent.filter(|_| !at_once).map_or(Some(self.last_activity), |sent| Some(sent + SIZE_GAP))
     }
 
@@ -256,8 +234,9 @@ impl<T: Terminal> Live<T> {
             self.pump_output(client, scratch, now)?;
         }
         let taken = urgent || moved.1 != client.bytes_out;
-        if self.unasked && client.bytes_out > 0 {
-            self.ask(now);
+        if self.input.is_unasked() && client.bytes_out > 0 {
+            // The client may have to answer that.
+            self.input.begin_times(now);
         }
         if taken || moved.0 != self.bytes_in {
             self.last_activity = now;
@@ -267,7 +246,7 @@ impl<T: Terminal> Live<T> {
 
     /// Whether there is something to do at once.
     pub(super) fn has_work<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> bool {
-        let input = !self.input_is_read() && self.to_terminal.is_empty() && client.readable;
+        let input = !self.input.is_read() && self.to_terminal.is_empty() && client.readable;
         let output = !self.output_is_read()
             && (client.outgoing.is_empty() || self.output != Output::Flowing)
             && self.readable
@@ -294,7 +273,7 @@ impl<T: Terminal> Live<T> {
     pub(super) fn wake_at(&self) -> Option<Instant> {
         // These end nothing any more once the session has ended.
         let flowing = self.output == Output::Flowing;
-        let input = self.input_deadline().filter(|_| flowing);
+        let input = self.input.deadline().into_iter().chain(self.input.look_due()).min().filter(|_| flowing);
         let output = if let Output::Read(latest) = self.output { Some(latest) } else { None };
         let idle = (flowing && !self.idle.is_zero()).then(|| self.last_activity + self.idle);
         let held = self.window.hold_deadline().filter(|_| self.to_terminal.is_empty());
@@ -311,17 +290,17 @@ impl<T: Terminal> Live<T> {
         self.resizing.take_if(|until| *until <= now);
         self.flush_to_terminal(now);
         // A client that has gone while its input stands still must not stay for ever.
-        if client.hung_up && self.input == Input::Flowing {
-            self.input = Input::Ending(now + LAST_INPUT_TIME);
+        if client.hung_up {
+            self.input.client_has_gone(now);
         }
         let Scratch { bytes, decoded, room, .. } = scratch;
         let bytes = &mut bytes[..*room];
         decoded.clear();
-        if !self.input_is_read() && self.to_terminal.is_empty() {
+        if !self.input.is_read() && self.to_terminal.is_empty() {
             match client.read(bytes)? {
                 Some(0) => {
                     self.window.finish(decoded);
-                    self.input = Input::Read(self.input_deadline().unwrap_or(now + LAST_INPUT_TIME));
+                    self.input.end(now);
                 }
                 Some(count) => {
                     self.decode(&bytes[..count], decoded, now);
@@ -338,24 +317,10 @@ impl<T: Terminal> Live<T> {
         self.write_or_keep(decoded, now);
         // What is typed before somebody is logged in is a password.
         decoded.fill(0);
-        if let Input::Read(latest) = self.input
-            && self.to_terminal.is_empty()
-        {
-            self.input = Input::Delivered(latest.min(now + LAST_INPUT_GRACE));
+        if self.to_terminal.is_empty() {
+            self.input.all_written(now);
         }
         Ok(())
-    }
-
-    fn input_is_read(&self) -> bool {
-        matches!(self.input, Input::Read(_) | Input::Delivered(_))
-    }
-
-    fn input_deadline(&self) -> Option<Instant> {
-        match self.input {
-            Input::Flowing => None,
-            Input::Ending(_) | Input::Read(_) | Input::Delivered(_) if self.unasked => None,
-            Input::Ending(latest) | Input::Read(latest) | Input::Delivered(latest) => Some(latest),
-        }
     }
 
     fn decode(&mut self, input: &[u8], output: &mut Vec<u8>, now: Instant) {
@@ -540,7 +505,7 @@ impl<T: Terminal> Live<T> {
     }
 
     fn fate<C: Client>(&self, client: &ClientSide<C>, now: Instant) -> Fate {
-        if self.output == Output::Flowing && self.input_deadline().is_some_and(|latest| latest <= now) {
+        if self.output == Output::Flowing && self.input.deadline().is_some_and(|latest| latest <= now) {
             return Fate::Gone(CloseCause::ClientLeft);
         }
         match self.output {

@@ -330,6 +330,9 @@ impl Relay {
                 turn.wake = turn.wake.into_iter().chain([again]).min();
             }
         }
+        if turn.look && self.link.waiting() < BEHIND {
+            self.link.send(&FromRelay::LookForUnread(id), Vec::new())?;
+        }
         match turn.outcome {
             Outcome::None => {}
             Outcome::Open(handshake) => {

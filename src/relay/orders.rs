@@ -59,6 +59,7 @@ impl Relay {
             | ToRelay::Ended(id)
             | ToRelay::Close(id, _)
             | ToRelay::FlowControl(id, _)
+            | ToRelay::Looked(id, _)
             | ToRelay::Resized(id) => id,
         };
         let is_over = matches!(message, ToRelay::Refused(..) | ToRelay::Ended(_));
@@ -95,6 +96,7 @@ impl Relay {
             }
             ToRelay::Resized(_) => entry.connection.resized(),
             ToRelay::FlowControl(_, wanted) => entry.connection.flow_control(wanted, now),
+            ToRelay::Looked(_, unread) => entry.connection.looked(unread, now),
             ToRelay::Setup(_)
             | ToRelay::Inherit
             | ToRelay::Resume(_)

@@ -43,6 +43,9 @@ impl Console {
                     let who = if terminal { FlowControl::Client } else { FlowControl::Program };
                     self.answer(&FromSession::FlowControl(who));
                 }
+                Ok(Incoming::Message(ToSession::LookForUnread, _)) => {
+                    self.answer(&FromSession::Looked(pty::has_unread(self.tty())));
+                }
                 Ok(Incoming::Message(ToSession::HangUp, _)) => self.request_end(EndRequest::HangUp),
                 // Kept open like our own: whoever closes the last one waits for the user's programs.
                 Ok(Incoming::Message(ToSession::Leader, leader)) => self.leaders.borrow_mut().extend(leader),

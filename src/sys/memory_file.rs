@@ -32,7 +32,7 @@ pub fn write(content: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Whether it was made by [`write`]: nobody can change it any more.
+/// Whether it was made by [`write()`]: nobody can change it any more.
 #[must_use]
 pub fn is_sealed(fd: BorrowedFd) -> bool {
     let ours =

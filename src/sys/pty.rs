@@ -103,6 +103,16 @@ pub fn lock(leader: BorrowedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a program could read something from the terminal now: in canonical mode a whole line (termios(3)).
+#[must_use]
+pub fn has_unread(follower: BorrowedFd) -> bool {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD (the same number as TIOCINQ, ioctl_tty(2)) writes one c_int.
+    let result = unsafe { libc::ioctl(follower.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    // One that has hung up holds nothing.
+    result == 0 && count > 0
+}
+
 /// Whether the terminal itself handles ^S and ^Q, by the rule of the kernel's packet mode: flow control is on,
 /// with these two characters.
 #[must_use]

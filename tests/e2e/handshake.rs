@@ -281,22 +281,43 @@ fn start_files_find_the_size_of_the_window() {
     });
 }
 
+/// The handshake and commands, and then the end of the client's side, as `nc -N` does it.
+fn leave_commands(commands: &str) -> Peer {
+    let mut peer = Peer::connect();
+    let mut first = handshake("alice", "alice", "vt100/38400");
+    first.extend(commands.as_bytes());
+    peer.send(first);
+    peer.finish();
+    peer
+}
+
 #[test]
 fn commands_of_a_client_that_ends_its_side_at_once_are_run() {
     world(|world| {
         let _daemon = world.serve("");
         world.hosts_equiv("localhost\n");
         for n in 0..8 {
-            let mut peer = Peer::connect();
             let file = format!("/tmp/run{n}");
-            let mut first = handshake("alice", "alice", "vt100/38400");
-            first.extend(format!("echo run >{file}\rexit\r").as_bytes());
-            peer.send(first);
-            peer.finish();
-            peer.wait_end(PATIENCE);
+            leave_commands(&format!("echo run >{file}\rexit\r")).wait_end(PATIENCE);
             assert_eq!(std::fs::read_to_string(&file).ok().as_deref(), Some("run\n"), "{n}");
         }
         world.audit.wait_count("session-closed", 8);
         assert!(!world.audit.text().contains("cannot start"));
+    });
+}
+
+#[test]
+fn commands_left_behind_wait_for_slow_start_files_and_for_each_other() {
+    world(|world| {
+        let _daemon = world.serve("");
+        world.hosts_equiv("localhost\n");
+        let profile = std::fs::read_to_string("/etc/profile").unwrap();
+        std::fs::write("/etc/profile", format!("{profile}sleep 1\n")).unwrap();
+        let mut peer = leave_commands("sleep 1\recho run | tee /tmp/run\rexit\r");
+        peer.expect("run\r\n");
+        peer.wait_end(PATIENCE);
+        assert_eq!(std::fs::read_to_string("/tmp/run").ok().as_deref(), Some("run\n"));
+        let end = world.audit.wait_count("session-closed", 1).remove(0);
+        assert!(end.contains("end=\"exited\" status=\"0\""), "{end}");
     });
 }

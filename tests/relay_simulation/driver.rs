@@ -24,7 +24,7 @@ const LATENESS: Duration = Duration::from_millis(2);
 /// What the relay promises: for the monitor's answer, for a client that has gone, for
 /// the last output, for a client that does not take it, and for the close.
 const OPENING: Duration = Duration::from_secs(30);
-const LEFT: Duration = Duration::from_secs(2);
+const LEFT: Duration = Duration::from_secs(10);
 const LAST_URGENT: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(2);
 /// So many pieces of output have all that is urgent in front of them: the first request, and what goes in one byte.
@@ -414,7 +414,7 @@ impl Run {
         scratch.limit(room, pace);
         let ended = self.ended_at.is_some();
         self.kernel().hasty = !ended;
-        let Turn { outcome, again, wake, size } = self.connection.turn(scratch, self.start + now);
+        let Turn { outcome, again, wake, size, look } = self.connection.turn(scratch, self.start + now);
         if let Some(size) = size {
             let mut kernel = self.kernel();
             kernel.note(|| format!("    size {}x{}", size.rows, size.columns));
@@ -425,6 +425,9 @@ impl Run {
             if self.kernel().random.one_in(2) {
                 self.connection.resized();
             }
+        }
+        if look {
+            self.answer_look(now);
         }
         let moved = self.kernel().progress != before;
         self.again = again;
@@ -443,6 +446,19 @@ impl Run {
         }
         self.check_spin(reason.is_some(), asked, moved, now);
         false
+    }
+
+    /// The session process looks whether the terminal holds unread input, unless question or answer is lost.
+    fn answer_look(&mut self, now: Duration) {
+        let mut kernel = self.kernel();
+        kernel.progress += 1;
+        if kernel.random.one_in(4) {
+            return;
+        }
+        let unread = kernel.pty.has_unread();
+        kernel.note(|| format!("    looked: unread {unread}"));
+        drop(kernel);
+        self.connection.looked(unread, self.start + now);
     }
 
     fn check_spin(&mut self, event: bool, asked: bool, moved: bool, now: Duration) {
@@ -538,6 +554,7 @@ impl Run {
                 let Some(left) = self.left_at.or(just_now) else { panic!("the client has not left") };
                 let whole = !kernel.socket.is_broken() && now < left + LEFT && self.live;
                 assert!(!whole || kernel.judge.nothing_left_of(kernel.socket.arrived()), "input is missing");
+                assert!(!whole || !kernel.pty.has_unread(), "the terminal holds unread input");
                 self.seen.left += 1;
             }
             CloseCause::Idle => panic!("the connection is dropped instead of closed"),

@@ -94,6 +94,11 @@ impl Pty {
         !self.backlog.is_empty()
     }
 
+    /// Whether there is input that no program has read.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.pending > 0
+    }
+
     /// Output that a reader could still get.
     pub(crate) fn unread(&self) -> usize {
         self.ready.len() + self.backlog.len()

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::super::ends::Terminal;
-use super::super::state::{InputState, LiveState, OutputState, ago, ahead, count, left};
-use super::{Input, LAST_OUTPUT, Live, Output};
+use super::super::state::{LiveState, OutputState, ago, ahead, count, left};
+use super::input::Input;
+use super::{LAST_OUTPUT, Live, Output};
 use crate::ipc::Traffic;
 use crate::wire::urgent::Pacer;
 use crate::wire::window;
@@ -14,7 +15,7 @@ impl<T: Terminal> Live<T> {
     pub(in crate::relay) fn recovered(terminal: T, traffic: Traffic, idle: Duration, now: Instant) -> Self {
         let mut live = Live::begin(terminal, Pacer::recovered(now), idle, now);
         live.flow_control_known = false;
-        live.unasked = false;
+        live.input = Input::of_session();
         live.expect_flush(now);
         live.bytes_in = traffic.bytes_in;
         live.urgent_sent_at = traffic.bytes_out;
@@ -37,12 +38,7 @@ impl<T: Terminal> Live<T> {
         live.window = window::Decoder::from_state(&state.window, now);
         live.urgent_sent_at = bytes_out.saturating_sub(state.behind_urgent);
         live.urgent_again = Some(now);
-        live.input = match state.input {
-            InputState::Flowing => Input::Flowing,
-            InputState::Ending(left) => Input::Ending(ahead(left, now)),
-            InputState::Read(left) => Input::Read(ahead(left, now)),
-            InputState::Delivered(left) => Input::Delivered(ahead(left, now)),
-        };
+        live.input = Input::from_state(state.input, state.unasked, now);
         live.output = match state.output {
             OutputState::Flowing => Output::Flowing,
             OutputState::Ending(budget) => {
@@ -54,7 +50,6 @@ impl<T: Terminal> Live<T> {
         live.last_activity = ago(state.quiet, now);
         live.flow_control_known = state.flow_control_known;
         live.newlines = state.newlines;
-        live.unasked = state.unasked;
         live
     }
 
@@ -65,12 +60,7 @@ impl<T: Terminal> Live<T> {
             window: self.window.state(),
             pacer: self.pacer.state(now),
             behind_urgent: bytes_out - self.urgent_sent_at,
-            input: match self.input {
-                Input::Flowing => InputState::Flowing,
-                Input::Ending(latest) => InputState::Ending(left(latest, now)),
-                Input::Read(latest) => InputState::Read(left(latest, now)),
-                Input::Delivered(latest) => InputState::Delivered(left(latest, now)),
-            },
+            input: self.input.state(now),
             output: match self.output {
                 Output::Flowing => OutputState::Flowing,
                 Output::Ending(budget) => OutputState::Ending(u32::try_from(budget).unwrap_or(u32::MAX)),
@@ -80,7 +70,7 @@ impl<T: Terminal> Live<T> {
             quiet: now.saturating_duration_since(self.last_activity),
             flow_control_known: self.flow_control_known,
             newlines: self.newlines,
-            unasked: self.unasked,
+            unasked: self.input.is_unasked(),
         }
     }
 }
