@@ -353,6 +353,8 @@ pub struct SessionStart {
     pub tty: String,
     /// The limit on descriptors for the shell: soft and hard.
     pub descriptors: (u64, u64),
+    /// How long an answer of the client takes at least, by the kernel's measurement.
+    pub round_trip: Duration,
 }
 
 /// Session to monitor.

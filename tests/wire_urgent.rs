@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rlogind::wire::urgent::{
     COOKED, FLUSH, FlowControl, GAP, Next, PATIENCE, Pacer, Queue, RAW, WINDOW, WINDOW_AGAIN, WINDOW_ALONE,
-    WINDOW_DELAY, WINDOW_HOLD, WINDOW_PATIENCE,
+    WINDOW_DELAY, WINDOW_HOLD,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -284,7 +284,7 @@ proptest! {
         scenario.lateness.clear();
         scenario.full.clear();
         let Seen { wire, sent, looks, .. } = simulate(&scenario);
-        let latest = WINDOW_DELAY + WINDOW_PATIENCE;
+        let latest = WINDOW_DELAY;
         let before = wire[0] != (sent[0].0, Item::Urgent(WINDOW));
         let next = scenario.output.iter().copied().find(|at| *at >= latest).unwrap_or(Duration::from_secs(LATER[0]));
         prop_assert!(sent[0].0 <= if before { next } else { latest }, "{:?}", wire);

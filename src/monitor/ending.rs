@@ -63,7 +63,9 @@ impl Monitor {
     /// Why the daemon ended, when it has come to that.
     pub(super) fn farewell(&mut self, now: Instant) -> Option<String> {
         let leaving = self.leaving.as_mut()?;
-        if self.sessions.living() > 0 {
+        // A daemon that drains waits for users who have stopped the screen, and will look at the end of the output.
+        let last_output = leaving.stop.is_none() && self.relay.is_some();
+        if self.sessions.living() > 0 || last_output {
             leaving.empty = None;
             return None;
         }

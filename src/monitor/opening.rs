@@ -73,6 +73,7 @@ impl Monitor {
         let for_session = socket::duplicate(&pty.leader).map_err(shortage)?;
         let name_hash = self.name_hash(&fields.server_user);
         let start = SessionStart {
+            round_trip: socket::round_trip(client.as_fd()),
             peer,
             fields,
             tty: pty.name.clone(),

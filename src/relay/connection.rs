@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::client_side::ClientSide;
+use super::closing::Closing;
 use super::ends::{Client, Terminal};
 use super::live::{Fate, Live, Scratch};
 use super::state::{ConnectionState, PhaseState, ahead, count, left};
@@ -24,8 +25,6 @@ use crate::wire::{answer, tcpmux};
 
 /// How long a client may take to close after us that was not logged in, or was told why.
 const LINGER: Duration = Duration::from_secs(2);
-/// How much a client may still send while we close.
-const LINGER_BYTES: usize = 1024 * 1024;
 /// Bytes read at once during a handshake: what follows it stays small.
 const HANDSHAKE_READ: usize = 1024;
 /// When the system is asked again that was out of memory.
@@ -56,7 +55,7 @@ enum Phase<T> {
     /// A session.
     Live(Box<Live<T>>),
     /// Sending what is left, then waiting for the client to close.
-    Closing { told: bool, heard: bool, budget: usize, latest: Option<Instant> },
+    Closing(Closing),
 }
 
 /// What a turn leads to outside of the connection.
@@ -125,7 +124,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     /// A client that is turned away at the door.
     pub fn refused(client: C, answer: &[u8], now: Instant) -> Self {
         let mut connection = Connection::new(client, Duration::ZERO, Duration::ZERO, now);
-        connection.close(Some(now + LINGER));
+        connection.close(Closing::within(LINGER, now));
         connection.client.outgoing.push(answer);
         connection
     }
@@ -171,12 +170,9 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             PhaseState::Live(live) => {
                 Phase::Live(Box::new(Live::resume(terminal?, live, bytes_out, idle, now)))
             }
-            PhaseState::Closing { told, heard, budget, left } => Phase::Closing {
-                told: *told,
-                heard: *heard,
-                budget: usize::try_from(*budget).unwrap_or(LINGER_BYTES).min(LINGER_BYTES),
-                latest: left.map(|left| ahead(left, now)),
-            },
+            PhaseState::Closing { told, heard, budget, left } => {
+                Phase::Closing(Closing::resume(*told, *heard, *budget, *left, idle, now))
+            }
         };
         Some(Connection { client, phase, idle, logged_in: state.logged_in, bytes_in })
     }
@@ -194,12 +190,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                 PhaseState::Opening { early: early.clone(), left: left(*latest, now) }
             }
             Phase::Live(live) => PhaseState::Live(Box::new(live.state(self.client.bytes_out, now))),
-            Phase::Closing { told, heard, budget, latest } => PhaseState::Closing {
-                told: *told,
-                heard: *heard,
-                budget: u32::try_from(*budget).unwrap_or(u32::MAX),
-                left: latest.map(|latest| left(latest, now)),
-            },
+            Phase::Closing(closing) => closing.state(now),
         };
         ConnectionState {
             phase,
@@ -231,6 +222,17 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     pub fn bytes(&self) -> (u64, u64) {
         let live = if let Phase::Live(live) = &self.phase { live.bytes_in } else { 0 };
         (self.bytes_in + live, self.client.bytes_out)
+    }
+
+    /// The same of a session that has ended: with the last output that the client has not taken yet.
+    pub fn bytes_at_end(&self) -> (u64, u64) {
+        let (bytes_in, bytes_out) = self.bytes();
+        (bytes_in, bytes_out + self.client.outgoing.front().len() as u64)
+    }
+
+    /// Whether somebody is logged in, or was until the session ended.
+    pub fn is_logged_in(&self) -> bool {
+        self.logged_in
     }
 
     /// Bytes that were passed on, and with them those that wait, in all. The second is smaller than before
@@ -283,7 +285,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     pub fn refuse(&mut self, message: &str, now: Instant) {
         if let Phase::Opening(..) = self.phase {
             self.client.outgoing.push(&answer::refusal(message, true));
-            self.close(Some(now + LINGER));
+            self.close(Closing::within(LINGER, now));
         }
     }
 
@@ -325,9 +327,9 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                 if self.client.outgoing.is_empty() {
                     self.client.outgoing.push(&answer::refusal(message, false));
                 }
-                self.close(Some(now + LINGER));
+                self.close(Closing::within(LINGER, now));
             }
-            Phase::Request(..) | Phase::Handshake(..) | Phase::Closing { .. } => {}
+            Phase::Request(..) | Phase::Handshake(..) | Phase::Closing(_) => {}
         }
     }
 
@@ -338,7 +340,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             Phase::Handshake(..) | Phase::Opening(..) => answer::refusal("Try again", true),
             // A client that does not take its output would not read this either.
             Phase::Live(_) if self.client.outgoing.is_empty() => answer::refusal("Try again", false),
-            Phase::Live(_) | Phase::Closing { .. } => Vec::new(),
+            Phase::Live(_) | Phase::Closing(_) => Vec::new(),
         };
         self.client.outgoing.push(&answer);
         let _ = self.client.flush();
@@ -368,7 +370,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         let outcome = match self.step(scratch, now) {
             Ok(outcome) => outcome,
             Err(error) if matches!(self.phase, Phase::Request(..) | Phase::Handshake(..)) => {
-                self.close(Some(now + LINGER));
+                self.close(Closing::within(LINGER, now));
                 Outcome::Refused(format!("the connection broke during the handshake: {error}"))
             }
             Err(error) => Outcome::Gone(error.into()),
@@ -381,10 +383,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             }
             Phase::Opening(_, latest) => (false, Some(*latest)),
             Phase::Live(live) => (live.has_work(&self.client, now), live.wake_at()),
-            Phase::Closing { told, heard, latest, .. } => {
-                let work = (!told && self.client.writable) || (!heard && self.client.readable);
-                (work, *latest)
-            }
+            Phase::Closing(closing) => (closing.has_work(&self.client), Some(closing.wake_at())),
         };
         let shortage = self.is_short().then(|| now + SHORTAGE);
         let wake = [wake, shortage].into_iter().flatten().min();
@@ -436,17 +435,23 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                     if self.client.outgoing.is_empty() {
                         self.client.send(&answer::refusal("Idle for too long", false))?;
                     }
-                    self.close(Some(now + LINGER));
+                    self.close(Closing::within(LINGER, now));
                     Ok(Outcome::Finished(CloseCause::Idle))
                 }
                 Fate::Gone(cause) => Ok(Outcome::Gone(cause)),
                 Fate::Finished => {
-                    // The user may have stopped the screen, and looks at the end of it when that pleases him.
-                    self.close(if self.logged_in { None } else { Some(now + LINGER) });
+                    self.close(if self.logged_in {
+                        Closing::patient(self.idle, now)
+                    } else {
+                        Closing::within(LINGER, now)
+                    });
                     Ok(Outcome::Finished(CloseCause::Ended))
                 }
             },
-            Phase::Closing { .. } => self.linger(scratch, now),
+            Phase::Closing(closing) => {
+                let over = closing.turn(&mut self.client, &mut scratch.bytes, self.idle, now)?;
+                Ok(if over { Outcome::Gone(CloseCause::Ended) } else { Outcome::None })
+            }
         }
     }
 
@@ -462,7 +467,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         let outcome = match self.client.read(room)? {
             None => Outcome::None,
             Some(0) => {
-                self.close(Some(now + LINGER));
+                self.close(Closing::within(LINGER, now));
                 Outcome::Refused("the client left during the handshake".to_owned())
             }
             Some(count) => self.request(&room[..count], now)?,
@@ -487,12 +492,12 @@ impl<C: Client, T: Terminal> Connection<C, T> {
             Ok(tcpmux::Progress::Help) => {
                 let list = services.offer().list();
                 self.client.outgoing.push(&list);
-                self.close(Some(now + LINGER));
+                self.close(Closing::within(LINGER, now));
                 Ok(Outcome::Refused("it asked TCPMUX for the list of services".to_owned()))
             }
             Err(refusal) => {
                 self.client.outgoing.push(tcpmux::REFUSED);
-                self.close(Some(now + LINGER));
+                self.close(Closing::within(LINGER, now));
                 Ok(Outcome::Refused(refusal.to_string()))
             }
         }
@@ -513,39 +518,18 @@ impl<C: Client, T: Terminal> Connection<C, T> {
     fn refuse_handshake(&mut self, message: &str, reason: String, now: Instant) -> Outcome {
         let answer = match self.phase {
             Phase::Request(..) => tcpmux::REFUSED.to_vec(),
-            Phase::Handshake(..) | Phase::Opening(..) | Phase::Live(_) | Phase::Closing { .. } => {
+            Phase::Handshake(..) | Phase::Opening(..) | Phase::Live(_) | Phase::Closing(_) => {
                 answer::refusal(message, true)
             }
         };
         self.client.outgoing.push(&answer);
-        self.close(Some(now + LINGER));
+        self.close(Closing::within(LINGER, now));
         Outcome::Refused(reason)
     }
 
-    /// Lets go of the terminal, which hangs it up, and begins to close, which takes until `latest` or as long as the
-    /// client is there.
-    fn close(&mut self, latest: Option<Instant>) {
+    /// Lets go of the terminal, which hangs it up, and begins to close.
+    fn close(&mut self, closing: Closing) {
         self.bytes_in = self.bytes().0;
-        self.phase = Phase::Closing { told: false, heard: false, budget: LINGER_BYTES, latest };
-    }
-
-    /// Sends what is left, says so, then reads until the client closes: a close
-    /// with unread input would reach the client as a reset and could destroy what
-    /// it has not read yet.
-    fn linger(&mut self, scratch: &mut Scratch, now: Instant) -> io::Result<Outcome> {
-        let Phase::Closing { told, heard, budget, latest } = &mut self.phase else {
-            return Ok(Outcome::None);
-        };
-        self.client.flush()?;
-        if self.client.outgoing.is_empty() && !*told {
-            *told = true;
-            self.client.io.shutdown_write();
-        }
-        if !*heard && let Some(count) = self.client.read(&mut scratch.bytes)? {
-            *heard = count == 0;
-            *budget = budget.saturating_sub(count);
-        }
-        let over = (*told && *heard) || *budget == 0 || latest.is_some_and(|latest| latest <= now);
-        Ok(if over { Outcome::Gone(CloseCause::Ended) } else { Outcome::None })
+        self.phase = Phase::Closing(closing);
     }
 }

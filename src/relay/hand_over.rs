@@ -61,7 +61,8 @@ impl Relay {
         let watched = self.watch(&number, client, sockets.next());
         let Ok((client, terminal)) = watched else { return self.lost(id, CloseCause::Shortage) };
         let admitted = known.as_ref().is_none_or(|entry| entry.counted);
-        let open = terminal.is_some() || known.as_ref().is_some_and(|entry| entry.open);
+        let has_session = terminal.is_some();
+        let open = has_session || known.as_ref().is_some_and(|entry| entry.open);
         let connection = match (known, terminal) {
             (Some(entry), terminal) => self.go_on(client, terminal, &entry.connection, now),
             (None, Some(terminal)) => self.recover(client, terminal, resumed, now),
@@ -75,7 +76,9 @@ impl Relay {
             connection.session_ended();
         }
         if admitted {
-            self.admission.resume(id, Source::of(peer.ip()), !resumed.logged_in);
+            // Of one whose session has ended only the relay before knows it.
+            let logged_in = if has_session { resumed.logged_in } else { connection.is_logged_in() };
+            self.admission.resume(id, Source::of(peer.ip()), !logged_in);
         } else {
             self.refused += 1;
         }

@@ -8,6 +8,7 @@
 
 pub mod admission;
 mod client_side;
+mod closing;
 pub mod connection;
 mod door;
 pub mod ends;

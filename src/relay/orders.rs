@@ -181,7 +181,7 @@ impl Relay {
     fn stop(&mut self) -> io::Result<()> {
         self.close_doors();
         self.leaving = true;
-        // One that is closing has its last words under way, and ends soon.
+        // One that is closing has its last output under way.
         let waiting = self.connections.iter().filter(|(_, entry)| entry.connection.is_beginning());
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.forget(id, CloseCause::Ended)?;
@@ -227,6 +227,6 @@ pub(super) fn report_closed(
     if !std::mem::take(&mut entry.open) {
         return Ok(());
     }
-    let (bytes_in, bytes_out) = entry.connection.bytes();
+    let (bytes_in, bytes_out) = entry.connection.bytes_at_end();
     link.send(&FromRelay::Closed { id, cause, bytes_in, bytes_out }, Vec::new())
 }

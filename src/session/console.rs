@@ -31,9 +31,12 @@ const MAX_TOLD: usize = 200;
 const SHOW_TRIES: u32 = 20;
 const SHOW_PAUSE: Duration = Duration::from_millis(50);
 
-/// From the begin of a login to the moment from which its shell does not wait for the window's size any more: most
-/// clients are asked 10 ms after they were told of the login, and answer at once.
+/// From the begin of a login to the moment from which its shell does not wait for the window's size any more, besides
+/// the time that the way to the client and back takes: it is asked 10 ms after it was told of the login, and
+/// most answer at once.
 const SIZE_TIME: Duration = Duration::from_millis(60);
+/// A longer way is not waited for.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_millis(300);
 
 /// Why nothing more is to be had from the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,11 +92,13 @@ impl Console {
         leader: OwnedFd,
         monitor: Rc<RefCell<SessionEndpoint>>,
         deadline: Instant,
+        round_trip: Duration,
     ) -> io::Result<Console> {
         let original = tcgetattr(&tty)?;
         let (over, told) = (Cell::new(None), RefCell::default());
         let (leaders, end) = (RefCell::new(vec![leader]), Cell::new(EndRequest::None));
-        let (sized, size_awaited) = (Cell::new(false), Instant::now() + SIZE_TIME);
+        let size_awaited = Instant::now() + SIZE_TIME + round_trip.min(LONGEST_ROUND_TRIP);
+        let sized = Cell::new(false);
         Ok(Console { tty, leaders, monitor, end, sized, size_awaited, deadline, over, told, original })
     }
 

@@ -185,7 +185,7 @@ impl Login {
         let Shared { config, source } = Shared::load(shared)?;
         // Early: name services and PAM modules make this process a large one.
         let records = RefCell::new(Writer::start(config.audit.records));
-        let SessionStart { peer, fields, tty: tty_name, descriptors, .. } = start;
+        let SessionStart { peer, fields, tty: tty_name, descriptors, round_trip } = start;
         let Handshake { client_user, server_user, terminal, speed } =
             Handshake::from_parts(&fields.client_user, &fields.server_user, &fields.terminal)
                 .map_err(|refusal| io::Error::other(refusal.to_string()))?;
@@ -199,7 +199,7 @@ impl Login {
         let _ = module_log::redirect(endpoint.as_fd(), FromSession::module_line);
         let monitor = Rc::new(RefCell::new(endpoint));
         let deadline = Instant::now() + config.limits.login;
-        let console = Rc::new(Console::new(tty, leader, Rc::clone(&monitor), deadline)?);
+        let console = Rc::new(Console::new(tty, leader, Rc::clone(&monitor), deadline, round_trip)?);
         let host = resolve::confirmed_name(peer.ip()).ok();
         let login =
             Login { config, source, peer, tty: tty_name, terminal, speed, host, console, monitor, records };

@@ -287,6 +287,16 @@ pub fn silent_for(socket: BorrowedFd) -> Option<Duration> {
     Some(Duration::from_millis(u32::from_ne_bytes([a, b, c, d]).into()))
 }
 
+/// How long an answer of the client takes at least, measured when it connected; nothing when the kernel does not say.
+#[must_use]
+pub fn round_trip(socket: BorrowedFd) -> Duration {
+    // tcpi_rtt is the second half of this number, in microseconds.
+    const ROUND_TRIP: usize = 8;
+    let Some(info) = tcp_info(socket) else { return Duration::ZERO };
+    let [_, _, _, _, a, b, c, d] = info[ROUND_TRIP].to_ne_bytes();
+    Duration::from_micros(u32::from_ne_bytes([a, b, c, d]).into())
+}
+
 /// The beginning of `struct tcp_info` (tcp(7)) as 64-bit numbers: from Linux 4.1 on it is
 /// longer than the C library's.
 fn tcp_info(socket: BorrowedFd) -> Option<[u64; 17]> {

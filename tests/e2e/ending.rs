@@ -1,6 +1,7 @@
 //! All the ways a session can end, and what must be true after each.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,10 +11,11 @@ use nix::sys::signal::Signal;
 use crate::accounts::{ALICE, ROOT};
 use crate::audit::field;
 use crate::daemon::Daemon;
+use crate::hand_over::{serve_copy_with, upgrade};
 use crate::peer::{End, Peer};
 use crate::processes;
 use crate::terminal::{PATIENCE, terminals};
-use crate::world::{eventually, world};
+use crate::world::{World, eventually, world};
 
 /// A command that writes a file when it is hung up, and says `ready` first.
 pub(crate) const TELLS_OF_HANGUP: &str =
@@ -280,5 +282,67 @@ fn the_last_output_waits_for_a_user_who_has_stopped_the_screen() {
             assert!(text.ends_with("LAST\r\n"), "{}", &text[text.len().saturating_sub(200)..]);
             assert!(text.contains(&"x".repeat(bytes)), "{bytes}");
         }
+    });
+}
+
+/// A user who has stopped the screen, and whose shell has ended meanwhile with this much output.
+fn stop_screen(world: &World, bytes: usize) -> Peer {
+    let mut peer = Peer::log_in(ALICE);
+    peer.take_little();
+    let before = world.audit.of("session-closed").len();
+    peer.send(format!("head -c {bytes} /dev/zero | tr '\\0' x; echo LA\"\"ST; exit\r"));
+    world.audit.wait_count("session-closed", before + 1);
+    peer
+}
+
+#[test]
+fn last_output_outlives_newcomers_reload_upgrade_and_drain() {
+    const BYTES: usize = 40_000;
+    world(|world| {
+        let mut daemon = serve_copy_with("[limits]\nstartups = \"2:1:3\"\nper_source = 20\n");
+        for what in ["reload", "upgrade", "drain"] {
+            let mut peer = stop_screen(world, BYTES);
+            let relay = daemon.relay();
+            match what {
+                "reload" => {
+                    daemon.signal(Signal::SIGHUP);
+                    daemon.next_relay(&relay);
+                }
+                "upgrade" => upgrade(world, &daemon),
+                _ => {
+                    daemon.signal(Signal::SIGUSR1);
+                    world.audit.wait("draining");
+                }
+            }
+            // More than there may be of those that are not logged in.
+            let newcomers: Vec<_> = (0..5).map(|_| TcpStream::connect("127.0.0.1:513")).collect();
+            thread::sleep(Duration::from_secs(4));
+            drop(newcomers);
+            assert_eq!(peer.wait_end(PATIENCE), End::Closed, "{what}");
+            let text = String::from_utf8_lossy(&peer.data);
+            assert!(
+                text.contains(&"x".repeat(BYTES)) && text.ends_with("LAST\r\n"),
+                "{what}: {}",
+                text.len()
+            );
+            let line = world.audit.of("session-closed").pop().unwrap();
+            // The zero byte is no output.
+            assert_eq!(field(&line, "bytes_out"), Some((peer.data.len() - 1).to_string().as_str()), "{what}");
+            drop(peer);
+        }
+        daemon.wait(PATIENCE);
+    });
+}
+
+#[test]
+fn last_output_of_a_user_who_is_away_ends_after_the_idle_time() {
+    world(|world| {
+        let daemon = world.serve("[limits]\nidle = \"3s\"\nper_source = 1\n");
+        let before = daemon.relay().descriptors();
+        let peer = stop_screen(world, 40_000);
+        assert!(daemon.relay().descriptors() > before, "it is given up at once");
+        eventually("its place is free", PATIENCE, || (daemon.relay().descriptors() <= before).then_some(()));
+        drop(peer);
+        Peer::log_in(ALICE);
     });
 }

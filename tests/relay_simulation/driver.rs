@@ -545,7 +545,9 @@ impl Run {
             CloseCause::Ended => {
                 assert!(self.closing_since.is_some(), "ended, but nothing has");
                 let whole = kernel.judge.all_output_is_sent() || kernel.socket.is_broken();
-                assert!(!self.is_patient() || whole, "closed before the last output was sent");
+                let idle = !self.script.idle.is_zero()
+                    && self.finished_at.is_some_and(|at| now >= at + self.script.idle);
+                assert!(!self.is_patient() || whole || idle, "closed before the last output was sent");
             }
             CloseCause::ClientLeft => {
                 let socket = &kernel.socket;

@@ -17,8 +17,8 @@ const START: Duration = Duration::from_millis(10);
 const GAP: Duration = Duration::from_millis(50);
 /// How late a timer of the loop may be, and what it does in the turn after.
 const LATENESS: Duration = Duration::from_millis(4);
-/// How long the first request waits for an empty send queue; then it goes in front of the next output.
-const REQUEST_PATIENCE: Duration = Duration::from_millis(220);
+/// How long the first output waits for the first request, when the client's system takes nothing.
+const REQUEST_HOLD: Duration = Duration::from_millis(10);
 /// The quiet behind an unanswered request for the window size.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -273,7 +273,7 @@ impl Judge {
             self.farewell += bytes.len();
         } else if let Some(success) = self.success {
             assert_eq!(self.farewell, 0, "output behind the farewell");
-            let asked = self.requests > 0 || now < success + START + REQUEST_PATIENCE;
+            let asked = self.requests > 0 || now < success + START + REQUEST_HOLD;
             assert!(asked || self.finished, "output goes ahead of the first request");
             // Of one that is given up for being idle the mark does not come any more.
             assert!(!self.flush_owed || self.finished, "output before the mark of its flush");
