@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
@@ -288,7 +289,13 @@ pub struct CheckTrust {
 /// # Errors
 /// What is not understood, or the help that was asked for.
 pub fn read(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
-    let cli = Cli::try_parse_from(as_inetd(arguments))?;
+    let arguments = as_inetd(arguments);
+    let cli = Cli::try_parse_from(&arguments)?;
+    if configurations(&arguments) > 1 {
+        // clap takes the last one, and a command would ask another daemon than the one that was named first.
+        let text = "the argument '--config <FILE>' cannot be used multiple times";
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+    }
     // All but --config, which every command knows: it would be ignored.
     let stray = cli.serve.stray_option().filter(|_| cli.command.is_some());
     match stray {
@@ -298,6 +305,14 @@ pub fn read(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
         }
         None => Ok(cli),
     }
+}
+
+/// How often a configuration is named.
+fn configurations(arguments: &[OsString]) -> usize {
+    let options = arguments.iter().take_while(|argument| *argument != "--");
+    options
+        .filter(|argument| *argument == "--config" || argument.as_bytes().starts_with(b"--config="))
+        .count()
 }
 
 /// Under the name in.rlogind, as inetd.conf has it, the command is `inetd`.

@@ -252,11 +252,9 @@ pub enum CloseCause {
     ClientLeft,
     /// Nothing came or went for `limits.idle`.
     Idle,
-    /// The client did not take the last output.
-    Stuck,
     /// There was no descriptor or memory for it.
     Shortage,
-    /// The monitor gave the session up.
+    /// The monitor gave the session up, or did not answer.
     Abandoned,
     /// It gave way to another connection, as nobody was logged in.
     GaveWay,

@@ -407,7 +407,6 @@ fn every_file_keeps_to_its_rule() {
     assert!(applied.iter().all(|count| *count > 0), "a rule has no file any more: {applied:?}");
 }
 
-/// The rules that a sample breaks, in short: the lines and the names.
 /// Debug output is Rust's, and nothing for the log or for users: what is shown so is text in quotes, here.
 #[test]
 fn debug_output_reaches_nobody() {
@@ -434,6 +433,7 @@ fn debug_output_reaches_nobody() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
+/// The rules that a sample breaks, in short: the lines and the names.
 fn broken(path: &str, source: &str) -> Vec<String> {
     let found = violations(path, source, &dependencies());
     found.iter().map(|text| text.split(", but").next().unwrap().to_owned()).collect()

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::unistd::geteuid;
+use nix::unistd::{Gid, Uid, geteuid};
 
 use crate::config::{self, Config, Limits};
 use crate::host::{self, HostError, RunDirectory};
@@ -210,8 +210,17 @@ fn report_in_use(
 fn check_relay_account(report: &mut Report, name: &str) {
     let mend = host::create_relay_account(name);
     match host::relay_account(name) {
-        Ok((account, None)) => report.ok("relay account", format!("{name} (uid {})", account.uid)),
-        Ok((_, Some(warning))) => report.note("relay account", warning).mend(mend),
+        Ok((account, warning)) => {
+            match warning {
+                None => report.ok("relay account", format!("{name} (uid {})", account.uid)),
+                Some(warning) => report.note("relay account", warning).mend(mend),
+            }
+            // Nobody else can become another user.
+            let tried = geteuid().is_root().then(|| (Uid::from_raw(account.uid), Gid::from_raw(account.gid)));
+            if let Some(missing) = tried.and_then(|(uid, gid)| needed::missing_for_sandbox(uid, gid)) {
+                report.fail("kernel", missing.to_string()).mend(missing.mend());
+            }
+        }
         Err(error) => report.fail("relay account", error.to_string()).mend(mend),
     }
 }

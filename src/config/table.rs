@@ -225,15 +225,15 @@ impl<'t, 'a> Value<'t, 'a> {
         mut read: impl FnMut(&Value<'t, 'a>) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
         let entries = self.value.get_ref().as_array().ok_or_else(|| self.expected(what))?;
-        let (mut list, mut first) = (Vec::new(), None);
+        let (mut list, mut last) = (Vec::new(), None);
         for value in entries {
             match read(&Value { doc: self.doc, key: self.key.clone(), value }) {
                 Ok(entry) => list.push(entry),
-                Err(error) if first.is_none() => first = Some(error),
-                Err(error) => self.doc.note(error),
+                // The caller notes the last one.
+                Err(error) => last.replace(error).into_iter().for_each(|error| self.doc.note(error)),
             }
         }
-        first.map_or(Ok(list), Err)
+        last.map_or(Ok(list), Err)
     }
 
     /// A table, its keys read by `read`; keys that `read` does not ask for are errors.

@@ -45,7 +45,9 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
 fn address_hint(text: &str) -> String {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4()) || is_host_name(text) {
+    let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let ipv4 = text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4());
+    if ipv4 || bracketed.is_some_and(|text| text.parse::<IpAddr>().is_ok()) || is_host_name(text) {
         " (the port is missing)".to_owned()
     } else if text.parse::<IpAddr>().is_ok() || (host.contains(':') && !host.starts_with('[')) {
         " (an IPv6 address goes in brackets: [::1]:513)".to_owned()
@@ -303,6 +305,7 @@ mod tests {
             ("::513", " (an IPv6 address goes in brackets: [::1]:513)"),
             ("::1:99999", " (an IPv6 address goes in brackets: [::1]:513)"),
             ("127.0.0.1", " (the port is missing)"),
+            ("[::1]", " (the port is missing)"),
             ("513", " (0.0.0.0:513 is every IPv4 address, [::]:513 every address)"),
             ("*:513", " (0.0.0.0:513 is every IPv4 address, [::]:513 every address)"),
             ("127.0.0.1:rlogin", ""),

@@ -118,6 +118,7 @@ pub fn run(mut options: Options) -> Result<(), Error> {
         }
         None => {
             let (account, directory) = prepare(&mut options.config, &mut warnings)?;
+            startup::sandbox(account)?;
             warnings.extend(startup::banner(&options.config));
             // Before the first client can come: who sees the port open finds the commands as well.
             let control = control::open(&options.config, &mut warnings);

@@ -113,7 +113,6 @@ impl Monitor {
             | CloseCause::Silent => return,
             CloseCause::Idle => "nothing came or went for the idle time: hung up".to_owned(),
             CloseCause::Shortage => "no descriptor or memory was left for it: hung up".to_owned(),
-            CloseCause::Stuck => "the client did not take the last output: given up".to_owned(),
         };
         let event = LoginEvent::Trouble { user: user.clone(), text };
         self.log.write(&Event::Login { peer: *peer, tty: tty.clone(), event, count: 1 }, now);
@@ -379,6 +378,6 @@ fn ended_by(cause: CloseCause) -> Option<EndedBy> {
         CloseCause::Shortage => Some(EndedBy::Shortage),
         CloseCause::GaveWay => Some(EndedBy::Startups),
         // The session's own end, or known to the monitor.
-        CloseCause::Ended | CloseCause::Stuck | CloseCause::Abandoned => None,
+        CloseCause::Ended | CloseCause::Abandoned => None,
     }
 }

@@ -7,12 +7,15 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{Gid, Uid};
+
 use super::Listener;
 use crate::audit::event::Via;
 use crate::config::{Config, Control};
 pub(super) use crate::host::Account;
 use crate::host::{self, HostError, RunDirectory};
-use crate::sys::{needed, ownership, socket};
+use crate::sys::needed::{self, Missing};
+use crate::sys::{ownership, socket};
 
 /// The mode of the run directory: commands of `control.group` find the socket in it, and nobody can list it.
 const RUN_DIRECTORY_MODE: u32 = 0o711;
@@ -117,7 +120,16 @@ pub(super) fn banner(config: &Config) -> Option<String> {
 
 /// Tries what a login needs of the kernel, so that nobody learns of it by a login that fails.
 pub(super) fn kernel() -> Result<(), Error> {
-    let missing = needed::missing();
+    refuse(&needed::missing())
+}
+
+/// Tries whether a relay could enter its sandbox.
+pub(super) fn sandbox(account: Account) -> Result<(), Error> {
+    let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+    refuse(needed::missing_for_sandbox(uid, gid).as_slice())
+}
+
+fn refuse(missing: &[Missing]) -> Result<(), Error> {
     let lines = missing.iter().map(|missing| format!("{missing} ({})", missing.mend()));
     if missing.is_empty() { Ok(()) } else { Err(Error(lines.collect::<Vec<_>>().join("\n"))) }
 }

@@ -426,7 +426,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         match &mut self.phase {
             Phase::Request(..) | Phase::Handshake(..) => self.begin(scratch, now),
             Phase::Opening(_, latest) => {
-                Ok(if *latest <= now { Outcome::Gone(CloseCause::Stuck) } else { Outcome::None })
+                Ok(if *latest <= now { Outcome::Gone(CloseCause::Abandoned) } else { Outcome::None })
             }
             Phase::Live(live) => match live.turn(&mut self.client, scratch, now)? {
                 Fate::Lives => Ok(Outcome::None),

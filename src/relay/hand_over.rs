@@ -68,7 +68,8 @@ impl Relay {
             (None, Some(terminal)) => self.recover(client, terminal, resumed, now),
             (None, None) => None,
         };
-        let Some(mut connection) = connection else { return self.lost(id, CloseCause::ClientLeft) };
+        // What was handed over makes no sense, or the client has gone meanwhile: who it was does not matter.
+        let Some(mut connection) = connection else { return self.lost(id, CloseCause::Abandoned) };
         if resumed.logged_in {
             connection.logged_in(now);
         }

@@ -89,7 +89,8 @@ fn enter_sandbox(setup: &RelaySetup, descriptors: Vec<OwnedFd>) -> io::Result<wa
     };
     // Inside no file can be mapped any more.
     let watched = watchdog::Watched::new(memory)?;
-    sandbox::enter(root.as_fd(), Uid::from_raw(setup.uid), Gid::from_raw(setup.gid))?;
+    sandbox::enter(root.as_fd(), Uid::from_raw(setup.uid), Gid::from_raw(setup.gid))
+        .map_err(|refused| io::Error::other(refused.to_string()))?;
     Ok(watched)
 }
 

@@ -19,7 +19,6 @@ use crate::records::{self, Who};
 use crate::sys::ownership;
 use crate::sys::pam::{Failure, Item, Transaction};
 use crate::sys::socket;
-use crate::trust::files::SystemWorld;
 use crate::trust::world::{NO_ACCOUNT, reserved};
 use crate::trust::{self, Account, Decision, Granted, Policy, Query, RefusedBy, Verdict};
 use crate::wire::handshake::Name;
@@ -135,7 +134,7 @@ impl Login {
         };
         let policy =
             Policy { trust: &self.config.trust, login: &self.config.login, config_path: &self.source };
-        trust::decide(&policy, &query, &mut SystemWorld::default())
+        trust::decide(&policy, &query, &mut *self.world.borrow_mut())
     }
 
     /// Whether a rule refuses that account to this client, password or not.

@@ -35,6 +35,7 @@ use crate::records::{Pending, Writer, worker};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, DescriptorLimit, Process};
 use crate::sys::{local, memory_file, module_log, resolve};
+use crate::trust::files::SystemWorld;
 use crate::wire::answer;
 use crate::wire::handshake::{Handshake, Name, TerminalType};
 use console::{Console, Over};
@@ -56,6 +57,8 @@ struct Login {
     monitor: Rc<RefCell<SessionEndpoint>>,
     /// Until somebody has logged in.
     records: RefCell<Writer>,
+    /// What the trust rules look at; one, as the time for its look-ups is that of the login.
+    world: RefCell<SystemWorld>,
 }
 
 /// What the client said of users. Some clients send the password as their own
@@ -201,8 +204,20 @@ impl Login {
         let deadline = Instant::now() + config.limits.login;
         let console = Rc::new(Console::new(tty, leader, Rc::clone(&monitor), deadline, round_trip)?);
         let host = resolve::confirmed_name(peer.ip()).ok();
-        let login =
-            Login { config, source, peer, tty: tty_name, terminal, speed, host, console, monitor, records };
+        let world = RefCell::default();
+        let login = Login {
+            config,
+            source,
+            peer,
+            tty: tty_name,
+            terminal,
+            speed,
+            host,
+            console,
+            monitor,
+            records,
+            world,
+        };
         Ok((login, Names { client_user, server_user }))
     }
 

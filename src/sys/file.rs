@@ -3,7 +3,7 @@
 //! Whoever opens a FIFO waits for its other end, a device may do something because it is opened, and neither ends where a
 //! file does. So what is there is looked at first, and again when it is open.
 
-use std::fs::{File, FileType};
+use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -13,10 +13,21 @@ use std::path::Path;
 /// # Errors
 /// When it cannot be opened, or is something else: the text says what.
 pub fn open(path: &Path) -> io::Result<File> {
+    open_with(File::options().read(true), path)
+}
+
+/// As [`open`], for reading and writing.
+///
+/// # Errors
+/// As there.
+pub fn open_for_writing(path: &Path) -> io::Result<File> {
+    open_with(File::options().read(true).write(true), path)
+}
+
+fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     check(std::fs::metadata(path)?.file_type())?;
     // It may be another one by now.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     check(file.metadata()?.file_type())?;
     Ok(file)
 }

@@ -5,20 +5,26 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use nix::unistd::execveat;
+use nix::sys::stat::{Mode, fchmod};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{
+    ForkResult, Gid, Uid, execveat, fchown, fork, getegid, geteuid, getgroups, setgroups, setresgid,
+    setresuid, setsid,
+};
 
 use super::channel::Channel;
 use super::launch::Launcher;
-use super::{memory_file, process, pty};
+use super::{memory_file, process, pty, sandbox};
 
 /// Errors that say that there is too little of something just now, or that a device has yet to come. Whoever starts then
 /// may serve later.
@@ -37,9 +43,9 @@ const SHORTAGES: [Errno; 8] = [
 type Try = (&'static str, fn() -> io::Result<()>);
 
 /// Something that a login needs, and that the system does not give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    what: &'static str,
+    what: String,
     errno: Errno,
 }
 
@@ -65,7 +71,7 @@ impl Missing {
 /// Tries everything; what the system does not give.
 #[must_use]
 pub fn missing() -> Vec<Missing> {
-    let tries: [Try; 8] = [
+    let tries: [Try; 14] = [
         ("memfd_create(2)", || memory_file::write(b"").map(drop)),
         ("socketpair(2)", || Channel::pair().map(drop)),
         ("signalfd(2)", || Ok(SignalFd::with_flags(&SigSet::empty(), SfdFlags::SFD_CLOEXEC).map(drop)?)),
@@ -75,15 +81,87 @@ pub fn missing() -> Vec<Missing> {
         ("execveat(2)", || refused_only(execute(&folder()?))),
         ("clone(2) with CLONE_PIDFD", || refused_only(start(&folder()?))),
         ("a pseudo-terminal", || pty::open().map(drop)),
+        ("fchown(2) and fchmod(2)", give_terminal),
+        ("prlimit(2)", limit),
+        ("a thread (clone(2), clone3(2))", thread),
+        ("setsid(2)", || child(|| Ok(setsid().map(drop)?))),
+        ("setresuid(2) and setresgid(2)", || child(take_ids)),
+        ("getgroups(2) and setgroups(2)", || child(take_groups)),
     ];
     let mut missing: Vec<Missing> = tries.into_iter().filter_map(|(what, run)| of(what, run())).collect();
     missing.extend(of("getsockopt(2) with SO_COOKIE", cookie()));
     missing
 }
 
-fn of(what: &'static str, tried: io::Result<()>) -> Option<Missing> {
+/// Has a process of its own enter a relay's sandbox, as this user and group; what the system does not give.
+#[must_use]
+pub fn missing_for_sandbox(uid: Uid, gid: Gid) -> Option<Missing> {
+    let (reader, writer) = nix::unistd::pipe().ok()?;
+    let tried = child(move || {
+        let root = File::from(folder()?);
+        sandbox::enter(root.as_fd(), uid, gid).map_err(|refused| {
+            let _ = File::from(writer).write_all(refused.step.as_bytes());
+            refused.error
+        })
+    });
+    let mut step = String::new();
+    // Our copy of the other end was closed with the child's task.
+    File::from(reader).read_to_string(&mut step).ok()?;
+    of(&format!("{step} of the relay's sandbox"), tried)
+}
+
+fn of(what: &str, tried: io::Result<()>) -> Option<Missing> {
     let errno = tried.err().and_then(|error| error.raw_os_error()).map(Errno::from_raw)?;
-    (!SHORTAGES.contains(&errno)).then_some(Missing { what, errno })
+    (!SHORTAGES.contains(&errno)).then_some(Missing { what: what.to_owned(), errno })
+}
+
+/// Does something to a process that must not happen to this one.
+fn child(run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    // SAFETY: there is one thread in this process, so that the copy may do whatever this one may.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            // The numbers of errors are small enough for a status.
+            let status = run().err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EIO));
+            // SAFETY: no function registered by the parent is to run here.
+            unsafe { libc::_exit(status) }
+        }
+        ForkResult::Parent { child } => match waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            WaitStatus::Exited(_, number) => Err(io::Error::from_raw_os_error(number)),
+            // By a filter that ends whoever makes the call.
+            _ => Err(Errno::EPERM.into()),
+        },
+    }
+}
+
+/// What a login does to its terminal, without a change.
+fn give_terminal() -> io::Result<()> {
+    let pty = pty::open()?;
+    fchown(&pty.follower, Some(geteuid()), None)?;
+    Ok(fchmod(&pty.follower, Mode::S_IRUSR | Mode::S_IWUSR)?)
+}
+
+fn thread() -> io::Result<()> {
+    // It has ended before anything here is copied.
+    let _ = std::thread::Builder::new().spawn(|| ())?.join();
+    Ok(())
+}
+
+fn limit() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?)
+}
+
+fn take_ids() -> io::Result<()> {
+    let (uid, gid) = (geteuid(), getegid());
+    setresgid(gid, gid, gid)?;
+    Ok(setresuid(uid, uid, uid)?)
+}
+
+/// Only root may: others can learn that the call is there.
+fn take_groups() -> io::Result<()> {
+    let groups = getgroups()?;
+    if geteuid().is_root() { Ok(setgroups(&groups)?) } else { Ok(()) }
 }
 
 fn wait_by_descriptor() -> io::Result<()> {

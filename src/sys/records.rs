@@ -121,7 +121,7 @@ impl Login {
 pub fn skip_written(utmp: &Path, logins: &mut [Login]) -> io::Result<()> {
     let file = match file::open(utmp) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        outcome => outcome?,
+        outcome => outcome.map_err(|error| at(utmp, &error))?,
     };
     let records = read(&file, 0, MOST)?;
     for login in logins.iter_mut().filter(|login| login.write_login) {
@@ -239,16 +239,20 @@ fn append(file: &File, end: u64, records: &[RawRecord]) -> io::Result<()> {
     })
 }
 
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// The file, which nobody else writes until it is closed; `None` when there is none that can be written. It waits for the lock that the
 /// C library takes as well, for as long as that takes.
 fn open_locked(path: &Path) -> io::Result<Option<File>> {
     use ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
-    let file = match File::options().read(true).write(true).open(path) {
+    let file = match file::open_for_writing(path) {
         // Not there, or not for writing, as the administrator wants it.
         Err(error) if matches!(error.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem) => {
             return Ok(None);
         }
-        outcome => outcome?,
+        outcome => outcome.map_err(|error| at(path, &error))?,
     };
     let lock = libc::flock {
         l_type: libc::F_WRLCK.try_into().unwrap_or_default(),

@@ -78,11 +78,19 @@ pub fn sections(text: &str) -> Vec<Section> {
 /// What keeps a file from being an inetd.conf (inetd.conf(5)), with the number of its line.
 pub(super) fn inetd_fault(content: &[u8]) -> Option<String> {
     const TYPES: [&str; 5] = ["stream", "dgram", "raw", "rdm", "seqpacket"];
-    let is_fine = |line: &str| {
-        // A line that begins with white space goes on with the one before.
-        if line.trim().is_empty() || line.starts_with('#') || line.starts_with(char::is_whitespace) {
-            return !line.contains('\0') || line.starts_with('#');
+    let mut after_entry = false;
+    let mut is_fine = |number: usize, line: &str| {
+        if number == 1 && line.starts_with("#!") {
+            return false;
         }
+        if line.trim().is_empty() || line.starts_with('#') {
+            return true;
+        }
+        // A line that begins with white space goes on with the one before.
+        if line.starts_with(char::is_whitespace) {
+            return after_entry && !line.contains('\0');
+        }
+        after_entry = true;
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
             // The address for the lines below.
@@ -93,7 +101,7 @@ pub(super) fn inetd_fault(content: &[u8]) -> Option<String> {
         }
     };
     let mut lines = (1..).zip(content.split(|&b| b == b'\n'));
-    let (number, _) = lines.find(|(_, line)| !is_fine(&String::from_utf8_lossy(line)))?;
+    let (number, _) = lines.find(|(number, line)| !is_fine(*number, &String::from_utf8_lossy(line)))?;
     let hint = if is_xinetd(&String::from_utf8_lossy(content)) {
         "; it is a file of xinetd's, whose directory goes with --xinetd-dir"
     } else {

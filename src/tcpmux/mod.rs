@@ -23,6 +23,8 @@ use file::{Snapshot, shown};
 
 /// The file next to xinetd's directory that names it.
 const XINETD_CONF: &str = "xinetd.conf";
+/// The most of a file that is read, in bytes: a superserver's files are small.
+const LONGEST_FILE: u64 = 1 << 20;
 
 /// The superservers that were named; when none is, those that are found.
 #[derive(Debug, Clone, Copy, Default)]
@@ -193,7 +195,7 @@ fn check(superserver: &Superserver, content: &[u8]) -> io::Result<()> {
                 others.iter().filter(|path| path.parent() == Some(&superserver.config)).collect();
             // A file that is astray in there is its owner's affair.
             let is_one = |path: &&PathBuf| {
-                regular::read(path, u64::MAX)
+                regular::read(path, LONGEST_FILE)
                     .is_ok_and(|text| foreign::is_xinetd(&String::from_utf8_lossy(&text)))
             };
             if others.is_empty() || others.iter().any(is_one) || foreign::is_xinetd(&own) {
@@ -232,7 +234,7 @@ fn text(superserver: &Superserver, entry: &Entry, content: &[u8]) -> io::Result<
             let rest = block::take_out(content).map_err(|e| file::error(&own, e))?;
             let mut texts = vec![(own, rest)];
             for path in xinetd_files(superserver)? {
-                let text = regular::read(&path, u64::MAX).map_err(|e| file::error(&path, e))?;
+                let text = regular::read(&path, LONGEST_FILE).map_err(|e| file::error(&path, e))?;
                 texts.push((path, text));
             }
             for (path, text) in texts {

@@ -146,7 +146,7 @@ fn without_any_address_of_a_family_that_the_kernel_has_it_does_not_start() {
 
 #[test]
 fn a_system_call_that_a_login_needs_and_the_kernel_refuses_is_said_at_the_start() {
-    const CALLS: [(i64, &str); 8] = [
+    const CALLS: [(i64, &str); 20] = [
         (libc::SYS_pidfd_open, "pidfd_open(2)"),
         (libc::SYS_waitid, "waitid(2) with P_PIDFD"),
         (libc::SYS_memfd_create, "memfd_create(2)"),
@@ -155,6 +155,18 @@ fn a_system_call_that_a_login_needs_and_the_kernel_refuses_is_said_at_the_start(
         (libc::SYS_signalfd4, "signalfd(2)"),
         (libc::SYS_socketpair, "socketpair(2)"),
         (libc::SYS_getsockopt, "getsockopt(2) with SO_COOKIE"),
+        (libc::SYS_clone3, "clone3(2)"),
+        (libc::SYS_fchown, "fchown(2) and fchmod(2)"),
+        (libc::SYS_fchmod, "fchown(2) and fchmod(2)"),
+        (libc::SYS_prlimit64, "prlimit(2)"),
+        (libc::SYS_setsid, "setsid(2)"),
+        (libc::SYS_getgroups, "setgroups(2)"),
+        (libc::SYS_setgroups, "setgroups(2)"),
+        (libc::SYS_setresuid, "setresuid(2)"),
+        (libc::SYS_setresgid, "setresgid(2)"),
+        (libc::SYS_chroot, "chroot(2)"),
+        (libc::SYS_capset, "capset(2)"),
+        (libc::SYS_prctl, "bounding set"),
     ];
     world(|_world| {
         std::fs::write("/etc/rlogind.toml", "").unwrap();
@@ -162,6 +174,10 @@ fn a_system_call_that_a_login_needs_and_the_kernel_refuses_is_said_at_the_start(
             [(Errno::EPERM, "newer container runtime"), (Errno::ENOSYS, "Linux 5.4 or later")]
         {
             for (call, name) in CALLS {
+                if call == libc::SYS_clone3 && errno == Errno::ENOSYS {
+                    // The C library uses clone(2) then.
+                    continue;
+                }
                 for words in ["--stderr", "check", "doctor"] {
                     let mut program = Command::new(PROGRAM);
                     without(program.arg(words), &[(call, None)], errno);

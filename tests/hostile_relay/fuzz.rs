@@ -92,7 +92,7 @@ fn id(random: &mut Random, first: u64) -> u64 {
 /// A message; one that is harmless ends no relay.
 fn message(random: &mut Random, first: u64, harmless: bool) -> FromRelay {
     let peer = ([192, 0, 2, random.byte()], 1023).into();
-    let cause = [CloseCause::Ended, CloseCause::Idle, CloseCause::Stuck][random.between(0, 2)];
+    let cause = [CloseCause::Ended, CloseCause::Idle, CloseCause::Silent][random.between(0, 2)];
     let number = random.next();
     let own = first + 10 + number % (1 << 30);
     match random.between(0, if harmless { 3 } else { 7 }) {

@@ -22,7 +22,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// No timer of the loop is later than this.
 const LATENESS: Duration = Duration::from_millis(2);
 /// What the relay promises: for the monitor's answer, for a client that has gone, for
-/// the last output, for a client that does not take it, and for the close.
+/// what is urgent at the end, and for the close of a client that was not logged in.
 const OPENING: Duration = Duration::from_secs(30);
 const LEFT: Duration = Duration::from_secs(10);
 const LAST_URGENT: Duration = Duration::from_secs(1);
@@ -560,14 +560,14 @@ impl Run {
                 self.seen.left += 1;
             }
             CloseCause::Idle => panic!("the connection is dropped instead of closed"),
-            CloseCause::Shortage | CloseCause::Abandoned | CloseCause::GaveWay | CloseCause::Silent => {
+            CloseCause::Shortage | CloseCause::GaveWay | CloseCause::Silent => {
                 panic!("nothing here leads to that")
             }
-            CloseCause::Stuck if self.opening_since.is_some() && !kernel.judge.opened => {
+            CloseCause::Abandoned if self.opening_since.is_some() && !kernel.judge.opened => {
                 assert!(self.opening_since.is_some_and(|since| now >= since + OPENING));
                 self.seen.stuck += 1;
             }
-            CloseCause::Stuck => panic!("a session is given up"),
+            CloseCause::Abandoned => panic!("a session is given up"),
         }
         if self.live {
             assert_eq!(self.connection.bytes(), (kernel.judge.to_terminal, kernel.judge.to_client));

@@ -13,6 +13,7 @@ mod landlock;
 pub use landlock::version as landlock_version;
 
 use std::collections::hash_map::RandomState;
+use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -60,32 +61,67 @@ pub const LONGEST_FILE: u64 = 1 << 30;
 ///
 /// # Errors
 /// Any step that fails; the caller must not go on then.
-pub fn enter(root: BorrowedFd, uid: Uid, gid: Gid) -> io::Result<()> {
+pub fn enter(root: BorrowedFd, uid: Uid, gid: Gid) -> Result<(), Refused> {
     // The seeds of hash tables, for which newer C libraries first look the machine over.
     let _ = RandomState::new();
-    fchdir(root)?;
-    chroot(".")?;
-    // While there is still the capability to do it.
-    capabilities::empty_bounding_set()?;
-    setgroups(&[])?;
-    setresgid(gid, gid, gid)?;
-    setresuid(uid, uid, uid)?;
-    // A change of the user id leaves the inheritable ones, and all of them when securebits
-    // of our parent say so (capabilities(7)).
-    capabilities::drop_all()?;
-    let zero = Uid::from_raw(0);
-    if Uid::effective().is_root() || setresuid(zero, zero, zero).is_ok() {
-        return Err(Errno::EPERM.into());
+    let steps: [(&'static str, &dyn Fn() -> io::Result<()>); 11] = [
+        ("chroot(2)", &|| Ok(fchdir(root).and_then(|()| chroot("."))?)),
+        // While there is still the capability to do it.
+        ("an empty bounding set", &capabilities::empty_bounding_set),
+        ("setgroups(2)", &|| Ok(setgroups(&[])?)),
+        ("setresgid(2)", &|| Ok(setresgid(gid, gid, gid)?)),
+        ("setresuid(2)", &|| Ok(setresuid(uid, uid, uid)?)),
+        // A change of the user id leaves the inheritable ones, and all of them when securebits
+        // of our parent say so (capabilities(7)).
+        ("capset(2)", &capabilities::drop_all),
+        ("never being root again", &never_root),
+        ("prctl(2)", &set_no_way_up),
+        ("setrlimit(2)", &set_limits),
+        ("Landlock", &landlock::restrict),
+        // Last: what stands above is not on the list.
+        ("seccomp(2)", &install_filter),
+    ];
+    for (step, run) in steps {
+        run().map_err(|error| Refused { step, error })?;
     }
+    Ok(())
+}
+
+/// The step into the sandbox that failed.
+#[derive(Debug)]
+pub struct Refused {
+    /// Which.
+    pub step: &'static str,
+    /// Why.
+    pub error: io::Error,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.error)
+    }
+}
+
+fn never_root() -> io::Result<()> {
+    let root = Uid::from_raw(0);
+    let is_root = Uid::effective().is_root() || setresuid(root, root, root).is_ok();
+    if is_root { Err(Errno::EPERM.into()) } else { Ok(()) }
+}
+
+fn set_no_way_up() -> io::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;
-    nix::sys::prctl::set_dumpable(false)?;
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
+fn set_limits() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_NPROC, 0, 0)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     // Its state for the next one, and standard error, may be files.
     process::survive_file_limit();
-    setrlimit(Resource::RLIMIT_FSIZE, LONGEST_FILE, LONGEST_FILE)?;
-    landlock::restrict()?;
-    // Last: what stands above is not on the list.
+    Ok(setrlimit(Resource::RLIMIT_FSIZE, LONGEST_FILE, LONGEST_FILE)?)
+}
+
+fn install_filter() -> io::Result<()> {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
     filter::install()?;
     Ok(())
