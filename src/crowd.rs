@@ -46,6 +46,12 @@ impl Crowd {
         }
     }
 
+    /// The one of this source that has been there longest.
+    #[must_use]
+    pub fn oldest_of(&self, source: Source) -> Option<ConnectionId> {
+        self.by_networks.get(&source.networks())?.first().copied()
+    }
+
     /// The share of whoever has most, a newcomer counted in: of the widest network that has most, of the network
     /// in that one, and so on. Of equals it is the one who has been there longest. `None`: there is nobody.
     #[must_use]

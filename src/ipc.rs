@@ -73,8 +73,8 @@ pub enum ToRelay {
     FlowControl(ConnectionId, FlowControl),
     /// The terminal has the size of the last [`FromRelay::WindowSize`].
     Resized(ConnectionId),
-    /// Whether the terminal holds input that no program has read: the answer to [`FromRelay::LookForUnread`].
-    Looked(ConnectionId, bool),
+    /// The terminal holds so many bytes that no program has read: the answer to [`FromRelay::LookForUnread`].
+    Looked(ConnectionId, u32),
 }
 
 /// What the relay needs to know of the configuration.
@@ -385,8 +385,8 @@ pub enum FromSession {
     RecordsFailed(String),
     /// The session has no entry in the registry, and why: nobody closes its records if it is killed.
     RegistryFailed(String),
-    /// Whether the terminal holds input that no program has read.
-    Looked(bool),
+    /// The terminal holds so many bytes that no program has read.
+    Looked(u32),
 }
 
 impl FromSession {
@@ -641,7 +641,7 @@ mod tests {
             FromSession::Shown(Some("t".to_owned())),
             FromSession::FlowControl(FlowControl::Program),
             FromSession::Resized,
-            FromSession::Looked(true),
+            FromSession::Looked(1),
         ];
         let pending = pending.map(FromSession::RecordsPending);
         let said: Vec<FromSession> = said.chain([line]).chain(answers).chain(pending).collect();

@@ -27,8 +27,10 @@ const MOST_NETWORKS: usize = 4096;
 ///
 /// ```text
 /// (enter) ──▶ starting ──logged_in──▶ logged in ──leave──▶ (gone)
-///                 └──────depart─────▶ departing ──leave────▲
+///                 │                       └──end──▶ ended ──▲
+///                 └──────depart─────▶ departing ──leave─────┘
 /// ```
+/// One that has ended waits for its client to take the last output: it has its place until another one needs it.
 /// One that departs has never logged in, and its session process has not ended yet. Such processes take nobody's place,
 /// but there is a limit on them, or strangers who connect and leave could start any number.
 ///
@@ -41,6 +43,7 @@ pub struct Admission {
     sources: HashMap<Source, u32>,
     starting: Crowd,
     departing: Crowd,
+    ended: Crowd,
 }
 
 /// One connection's.
@@ -55,6 +58,7 @@ enum PlaceState {
     Starting,
     LoggedIn,
     Departing,
+    Ended,
 }
 
 /// How many there may be.
@@ -86,12 +90,25 @@ impl Admission {
             sources: HashMap::new(),
             starting: Crowd::default(),
             departing: Crowd::default(),
+            ended: Crowd::default(),
         }
     }
 
     /// Sets other limits; who is in stays in.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Who of those that have ended has to leave, so that a client of this source can have a place.
+    #[must_use]
+    pub fn needed_by(&self, source: Source) -> Option<ConnectionId> {
+        if self.sources.get(&source).is_some_and(|count| *count >= self.limits.per_source) {
+            self.ended.oldest_of(source)
+        } else if self.live() >= self.limits.sessions as usize {
+            self.ended.most(None)?.oldest
+        } else {
+            None
+        }
     }
 
     /// Gives a connection a place, as one that is not logged in yet. `random` is any number, and another one each
@@ -112,8 +129,7 @@ impl Admission {
         if self.is_ending_too_many(source) {
             return Err("too many connections that are ending");
         }
-        let live = self.places.len() - self.departing.count();
-        let (reason, is_full) = if live >= self.limits.sessions as usize {
+        let (reason, is_full) = if self.live() >= self.limits.sessions as usize {
             ("too many connections", true)
         } else if self.starting.count() >= self.limits.startups.full as usize {
             (NOT_LOGGED_IN, true)
@@ -151,6 +167,13 @@ impl Admission {
         self.become_another(id, PlaceState::LoggedIn);
     }
 
+    /// A session has ended, and its client has not taken the last output.
+    pub fn end(&mut self, id: ConnectionId) {
+        if self.places.get(&id).is_some_and(|place| place.state == PlaceState::LoggedIn) {
+            self.become_another(id, PlaceState::Ended);
+        }
+    }
+
     /// A connection is closed, and its session's process may still live. Who was logged in keeps the place until then.
     pub fn depart(&mut self, id: ConnectionId) {
         if self.places.get(&id).is_some_and(|place| place.state == PlaceState::Starting) {
@@ -176,6 +199,10 @@ impl Admission {
         self.places.contains_key(&id)
     }
 
+    fn live(&self) -> usize {
+        self.places.len() - self.departing.count()
+    }
+
     fn add(&mut self, id: ConnectionId, source: Source, state: PlaceState) {
         *self.sources.entry(source).or_insert(0) += 1;
         self.group(state).into_iter().for_each(|group| group.insert(id, source));
@@ -193,6 +220,7 @@ impl Admission {
         match state {
             PlaceState::Starting => Some(&mut self.starting),
             PlaceState::Departing => Some(&mut self.departing),
+            PlaceState::Ended => Some(&mut self.ended),
             PlaceState::LoggedIn => None,
         }
     }

@@ -114,7 +114,8 @@ impl<C: Client> ClientSide<C> {
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes as much as the client takes, past what waits.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.io.write(bytes) {
             Ok(count) => {
                 self.bytes_out += count as u64;

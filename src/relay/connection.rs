@@ -311,8 +311,8 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         }
     }
 
-    /// The session process has looked whether something of the client's is unread.
-    pub fn looked(&mut self, unread: bool, now: Instant) {
+    /// The session process has looked how much of the client's is unread.
+    pub fn looked(&mut self, unread: u32, now: Instant) {
         if let Phase::Live(live) = &mut self.phase {
             live.looked(unread, now);
         }
@@ -359,6 +359,11 @@ impl<C: Client, T: Terminal> Connection<C, T> {
         }
     }
 
+    /// Whether what is left is sent, and nothing else comes.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_))
+    }
+
     /// Whether nobody was asked for a session yet.
     pub fn is_beginning(&self) -> bool {
         matches!(self.phase, Phase::Request(..) | Phase::Handshake(..))
@@ -382,7 +387,7 @@ impl<C: Client, T: Terminal> Connection<C, T> {
                 (self.client.readable, Some(*latest))
             }
             Phase::Opening(_, latest) => (false, Some(*latest)),
-            Phase::Live(live) => (live.has_work(&self.client, now), live.wake_at()),
+            Phase::Live(live) => (live.has_work(&self.client, now), live.wake_at(&self.client)),
             Phase::Closing(closing) => (closing.has_work(&self.client), Some(closing.wake_at())),
         };
         let shortage = self.is_short().then(|| now + SHORTAGE);

@@ -179,6 +179,9 @@ impl Relay {
             return Err(Denial::Forbidden);
         }
         let source = Source::of(peer.ip());
+        if let Some(ended) = self.admission.needed_by(source) {
+            self.end_for_another(ended).map_err(|_| Denial::Busy("the monitor is gone"))?;
+        }
         self.admission.enter(id, source, self.dice.throw(), now).map_err(Denial::Busy)
     }
 
@@ -189,6 +192,15 @@ impl Relay {
         let reason = format!("it gave way to another one: {NOT_LOGGED_IN}");
         self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
         self.forget(id, CloseCause::GaveWay)
+    }
+
+    /// Ends the wait for a client that has not taken the last output of its session: another one needs its place.
+    fn end_for_another(&mut self, id: ConnectionId) -> io::Result<()> {
+        if let Some(entry) = self.connections.get(&id) {
+            let reason = "its last output was not taken, and another one needs its place".to_owned();
+            self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
+        }
+        self.remove(id, None)
     }
 
     fn refuse(

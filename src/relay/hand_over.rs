@@ -80,6 +80,9 @@ impl Relay {
             // Of one whose session has ended only the relay before knows it.
             let logged_in = if has_session { resumed.logged_in } else { connection.is_logged_in() };
             self.admission.resume(id, Source::of(peer.ip()), !logged_in);
+            if connection.is_closing() {
+                self.admission.end(id);
+            }
         } else {
             self.refused += 1;
         }

@@ -47,6 +47,12 @@ const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// How long an urgent byte is waited for when the last output is read.
 const LAST_URGENT_TIME: Duration = Duration::from_secs(1);
 
+/// What a client is sent that does not answer the request for its window's size, when the shell says nothing: some
+/// read on after an urgent byte, and wait until there is something. Terminals ignore it.
+const PADDING: [u8; 1] = [0];
+/// How long the shell may say nothing until then.
+const PADDING_TIME: Duration = Duration::from_secs(1);
+
 /// The terminal's end, and what lies between it and the client.
 #[derive(Debug)]
 pub(super) struct Live<T> {
@@ -67,6 +73,8 @@ pub(super) struct Live<T> {
     /// Until then at the latest input waits for the terminal to have its size: what is typed after it comes after it.
     resizing: Option<Instant>,
     pacer: Pacer,
+    /// Since when somebody is logged in.
+    logged_in: Option<Instant>,
     /// Who handles ^S and ^Q is known: false until the session process has said so, after a relay has died.
     pub(super) flow_control_known: bool,
     /// Until then a flush is not unlikely.
@@ -130,6 +138,7 @@ impl<T: Terminal> Live<T> {
             size_sent: None,
             resizing: None,
             pacer,
+            logged_in: None,
             flow_control_known: true,
             flush_expected: None,
             urgent_again: None,
@@ -153,6 +162,7 @@ impl<T: Terminal> Live<T> {
     /// Somebody is logged in: there are no more prompts of ours.
     pub(super) fn logged_in(&mut self, now: Instant) {
         self.newlines.end_prompts();
+        self.logged_in = Some(now);
         self.input.begin_times(now);
     }
 
@@ -184,7 +194,7 @@ impl<T: Terminal> Live<T> {
     }
 
     /// The session process has answered.
-    pub(super) fn looked(&mut self, unread: bool, now: Instant) {
+    pub(super) fn looked(&mut self, unread: u32, now: Instant) {
         self.input.looked(unread, now);
     }
 
@@ -233,6 +243,9 @@ impl<T: Terminal> Live<T> {
             // It was all that held the output back, and what the terminal tells then may be urgent again.
             self.pump_output(client, scratch, now)?;
         }
+        while self.nothing_follows(client).is_some_and(|time| time <= now) {
+            client.write(&PADDING)?;
+        }
         let taken = urgent || moved.1 != client.bytes_out;
         if self.input.is_unasked() && client.bytes_out > 0 {
             // The client may have to answer that.
@@ -269,8 +282,18 @@ impl<T: Terminal> Live<T> {
             && !self.pacer.holds_output(now)
     }
 
+    /// When [`PADDING`] is due.
+    fn nothing_follows<C: Client>(&self, client: &ClientSide<C>) -> Option<Instant> {
+        let asked = self.pacer.unanswered_since()?;
+        let silent = client.bytes_out == self.urgent_sent_at
+            && client.outgoing.is_empty()
+            && client.writable
+            && self.output == Output::Flowing;
+        self.logged_in.filter(|_| silent).map(|logged_in| logged_in.max(asked) + PADDING_TIME)
+    }
+
     /// When it must be looked at again even if nothing happens.
-    pub(super) fn wake_at(&self) -> Option<Instant> {
+    pub(super) fn wake_at<C: Client>(&self, client: &ClientSide<C>) -> Option<Instant> {
         // These end nothing any more once the session has ended.
         let flowing = self.output == Output::Flowing;
         let input = self.input.deadline().into_iter().chain(self.input.look_due()).min().filter(|_| flowing);
@@ -278,7 +301,9 @@ impl<T: Terminal> Live<T> {
         let idle = (flowing && !self.idle.is_zero()).then(|| self.last_activity + self.idle);
         let held = self.window.hold_deadline().filter(|_| self.to_terminal.is_empty());
         let resizing = self.resizing.filter(|_| !self.to_terminal.is_empty());
-        [self.urgent_again, input, output, idle, held, self.size_due(), resizing].into_iter().flatten().min()
+        let padding = self.nothing_follows(client);
+        let all = [self.urgent_again, input, output, idle, held, self.size_due(), resizing, padding];
+        all.into_iter().flatten().min()
     }
 
     fn pump_input<C: Client>(

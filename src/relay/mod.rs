@@ -346,7 +346,10 @@ impl Relay {
             Outcome::Refused(reason) => {
                 self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
             }
-            Outcome::Finished(cause) => report_closed(&mut self.link, id, entry, cause)?,
+            Outcome::Finished(cause) => {
+                self.admission.end(id);
+                report_closed(&mut self.link, id, entry, cause)?;
+            }
             Outcome::Gone(cause) => return self.forget(id, cause),
         }
         if turn.again {

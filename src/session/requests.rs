@@ -44,7 +44,7 @@ impl Console {
                     self.answer(&FromSession::FlowControl(who));
                 }
                 Ok(Incoming::Message(ToSession::LookForUnread, _)) => {
-                    self.answer(&FromSession::Looked(pty::has_unread(self.tty())));
+                    self.answer(&FromSession::Looked(pty::unread(self.tty())));
                 }
                 Ok(Incoming::Message(ToSession::HangUp, _)) => self.request_end(EndRequest::HangUp),
                 // Kept open like our own: whoever closes the last one waits for the user's programs.

@@ -6,15 +6,18 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Token};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket};
 use nix::sys::stat::{Mode, fchmod};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{
@@ -71,9 +74,12 @@ impl Missing {
 /// Tries everything; what the system does not give.
 #[must_use]
 pub fn missing() -> Vec<Missing> {
-    let tries: [Try; 14] = [
+    let tries: [Try; 17] = [
         ("memfd_create(2)", || memory_file::write(b"").map(drop)),
         ("socketpair(2)", || Channel::pair().map(drop)),
+        ("sendmsg(2) and recvmsg(2)", send_and_receive),
+        ("accept4(2)", accept),
+        ("epoll_create1(2), epoll_ctl(2) and epoll_wait(2)", watch),
         ("signalfd(2)", || Ok(SignalFd::with_flags(&SigSet::empty(), SfdFlags::SFD_CLOEXEC).map(drop)?)),
         ("pidfd_open(2)", || process::Process::own().map(drop)),
         // Of this process nobody here can wait, which is the answer of a kernel that knows the question.
@@ -98,7 +104,7 @@ pub fn missing() -> Vec<Missing> {
 pub fn missing_for_sandbox(uid: Uid, gid: Gid) -> Option<Missing> {
     let (reader, writer) = nix::unistd::pipe().ok()?;
     let tried = child(move || {
-        let root = File::from(folder()?);
+        let root = folder()?;
         sandbox::enter(root.as_fd(), uid, gid).map_err(|refused| {
             let _ = File::from(writer).write_all(refused.step.as_bytes());
             refused.error
@@ -125,13 +131,38 @@ fn child(run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
             // SAFETY: no function registered by the parent is to run here.
             unsafe { libc::_exit(status) }
         }
-        ForkResult::Parent { child } => match waitpid(child, None)? {
-            WaitStatus::Exited(_, 0) => Ok(()),
-            WaitStatus::Exited(_, number) => Err(io::Error::from_raw_os_error(number)),
+        ForkResult::Parent { child } => {
+            let outcome = waitpid(child, None)?;
+            if let WaitStatus::Exited(_, number) = outcome {
+                return if number == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(number)) };
+            }
             // By a filter that ends whoever makes the call.
-            _ => Err(Errno::EPERM.into()),
-        },
+            Err(Errno::EPERM.into())
+        }
     }
+}
+
+fn send_and_receive() -> io::Result<()> {
+    // What is missing here has been said already.
+    let Ok((ours, theirs)) = Channel::pair() else { return Ok(()) };
+    ours.send(b"?", &[])?;
+    theirs.receive().map(drop)
+}
+
+/// At a socket that nobody can find. That nobody connects is the answer of a kernel that knows the question.
+fn accept() -> io::Result<()> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    bind(listener.as_raw_fd(), &UnixAddr::new_unnamed())?;
+    listen(&listener, Backlog::new(1)?)?;
+    Ok(accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map(drop)?)
+}
+
+fn watch() -> io::Result<()> {
+    let mut poll = mio::Poll::new()?;
+    let (reader, _writer) = nix::unistd::pipe()?;
+    poll.registry().register(&mut SourceFd(&reader.as_raw_fd()), Token(0), Interest::READABLE)?;
+    poll.poll(&mut Events::with_capacity(1), Some(Duration::ZERO))
 }
 
 /// What a login does to its terminal, without a change.

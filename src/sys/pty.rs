@@ -103,14 +103,14 @@ pub fn lock(leader: BorrowedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a program could read something from the terminal now: in canonical mode a whole line (termios(3)).
+/// How many bytes a program could read from the terminal now: in canonical mode whole lines (termios(3)).
 #[must_use]
-pub fn has_unread(follower: BorrowedFd) -> bool {
+pub fn unread(follower: BorrowedFd) -> u32 {
     let mut count: libc::c_int = 0;
     // SAFETY: FIONREAD (the same number as TIOCINQ, ioctl_tty(2)) writes one c_int.
     let result = unsafe { libc::ioctl(follower.as_raw_fd(), libc::FIONREAD, &raw mut count) };
     // One that has hung up holds nothing.
-    result == 0 && count > 0
+    if result == 0 { u32::try_from(count).unwrap_or(0) } else { 0 }
 }
 
 /// Whether the terminal itself handles ^S and ^Q, by the rule of the kernel's packet mode: flow control is on,

@@ -219,6 +219,12 @@ impl Pacer {
         }
     }
 
+    /// Since when the client has the first request and has not answered it, unless something else waits to be sent.
+    pub fn unanswered_since(&self) -> Option<Instant> {
+        let Request::Sent(at) = self.request else { return None };
+        (self.flush.is_none() && self.change.is_none()).then_some(at)
+    }
+
     /// Whether only the send queue can stand in the way of an urgent byte: then [`Pacer::next`] wants to know it.
     pub fn is_due(&self, now: Instant) -> bool {
         self.first_waiting().is_some_and(|waiting| waiting.due <= now)

@@ -315,6 +315,22 @@ fn kermit_takes_a_password_typed_slowly() {
     });
 }
 
+#[test]
+fn kermit_takes_what_is_typed_to_a_shell_that_says_nothing() {
+    world(|world| {
+        // Its own user is $USER, or that.
+        world.write_for(ALICE, "/home/alice/.rhosts", "localhost root\nlocalhost unknown\n");
+        world.write_for(ALICE, "/home/alice/.profile", "stty -echo; read x; stty echo; echo got \"$x\"\n");
+        let _daemon = world.serve("");
+        let command = "rlogin 127.0.0.1 alice, exit";
+        let Some(mut screen) = world.client(Client::Kermit, ROOT, &[command]) else { return };
+        world.audit.wait("session-opened");
+        thread::sleep(SLOWLY);
+        screen.send("it\r");
+        screen.expect("got it\r\n");
+    });
+}
+
 /// It has no answer to the request, and waits for output behind all that it is told.
 #[test]
 fn kermit_takes_what_is_typed_slowly_while_modes_change() {

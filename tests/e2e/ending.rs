@@ -346,3 +346,22 @@ fn last_output_of_a_user_who_is_away_ends_after_the_idle_time() {
         Peer::log_in(ALICE);
     });
 }
+
+#[test]
+fn last_output_that_nobody_takes_gives_its_place_to_newcomers() {
+    world(|world| {
+        for limits in ["sessions = 3", "per_source = 3"] {
+            let daemon = world.serve(&format!("[limits]\n{limits}\n"));
+            let first = world.audit.len();
+            let waiting: Vec<Peer> = (0..3).map(|_| stop_screen(world, 40_000)).collect();
+            let mut peers: Vec<Peer> = (0..3).map(|_| Peer::log_in(ALICE)).collect();
+            assert!(peers.iter_mut().all(|peer| peer.run("echo here") == "here"), "{limits}");
+            let given = world.audit.since(first);
+            let given = given.iter().filter(|line| line.contains("another one needs its place"));
+            assert_eq!(given.count(), 3, "{limits}");
+            drop((waiting, peers));
+            nothing_is_left(&daemon);
+            drop(daemon);
+        }
+    });
+}

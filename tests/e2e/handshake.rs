@@ -313,7 +313,8 @@ fn commands_left_behind_wait_for_slow_start_files_and_for_each_other() {
         world.hosts_equiv("localhost\n");
         let profile = std::fs::read_to_string("/etc/profile").unwrap();
         std::fs::write("/etc/profile", format!("{profile}sleep 1\n")).unwrap();
-        let mut peer = leave_commands("sleep 1\recho run | tee /tmp/run\rexit\r");
+        // All together they take longer than one of them may.
+        let mut peer = leave_commands("sleep 4\rsleep 4\rsleep 4\recho run | tee /tmp/run\rexit\r");
         peer.expect("run\r\n");
         peer.wait_end(PATIENCE);
         assert_eq!(std::fs::read_to_string("/tmp/run").ok().as_deref(), Some("run\n"));

@@ -146,7 +146,7 @@ fn without_any_address_of_a_family_that_the_kernel_has_it_does_not_start() {
 
 #[test]
 fn a_system_call_that_a_login_needs_and_the_kernel_refuses_is_said_at_the_start() {
-    const CALLS: [(i64, &str); 20] = [
+    const CALLS: [(i64, &str); 27] = [
         (libc::SYS_pidfd_open, "pidfd_open(2)"),
         (libc::SYS_waitid, "waitid(2) with P_PIDFD"),
         (libc::SYS_memfd_create, "memfd_create(2)"),
@@ -167,6 +167,13 @@ fn a_system_call_that_a_login_needs_and_the_kernel_refuses_is_said_at_the_start(
         (libc::SYS_chroot, "chroot(2)"),
         (libc::SYS_capset, "capset(2)"),
         (libc::SYS_prctl, "bounding set"),
+        (libc::SYS_seccomp, "seccomp(2)"),
+        (libc::SYS_accept4, "accept4(2)"),
+        (libc::SYS_sendmsg, "sendmsg(2)"),
+        (libc::SYS_recvmsg, "recvmsg(2)"),
+        (libc::SYS_epoll_create1, "epoll_create1(2)"),
+        (libc::SYS_epoll_ctl, "epoll_ctl(2)"),
+        (libc::SYS_epoll_wait, "epoll_wait(2)"),
     ];
     world(|_world| {
         std::fs::write("/etc/rlogind.toml", "").unwrap();

@@ -455,7 +455,7 @@ impl Run {
         if kernel.random.one_in(4) {
             return;
         }
-        let unread = kernel.pty.has_unread();
+        let unread = kernel.pty.unread_input();
         kernel.note(|| format!("    looked: unread {unread}"));
         drop(kernel);
         self.connection.looked(unread, self.start + now);
@@ -556,7 +556,7 @@ impl Run {
                 let Some(left) = self.left_at.or(just_now) else { panic!("the client has not left") };
                 let whole = !kernel.socket.is_broken() && now < left + LEFT && self.live;
                 assert!(!whole || kernel.judge.nothing_left_of(kernel.socket.arrived()), "input is missing");
-                assert!(!whole || !kernel.pty.has_unread(), "the terminal holds unread input");
+                assert!(!whole || kernel.pty.unread_input() == 0, "the terminal holds unread input");
                 self.seen.left += 1;
             }
             CloseCause::Idle => panic!("the connection is dropped instead of closed"),

@@ -19,6 +19,8 @@ const GAP: Duration = Duration::from_millis(50);
 const LATENESS: Duration = Duration::from_millis(4);
 /// How long the first output waits for the first request, when the client's system takes nothing.
 const REQUEST_HOLD: Duration = Duration::from_millis(10);
+/// How long a shell says nothing at least before its client gets a byte that means nothing.
+const PADDING: Duration = Duration::from_secs(1);
 /// The quiet behind an unanswered request for the window size.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -278,8 +280,11 @@ impl Judge {
             // Of one that is given up for being idle the mark does not come any more.
             assert!(!self.flush_owed || self.finished, "output before the mark of its flush");
             let due = self.output.get(self.next..self.next + bytes.len());
-            assert!(due == Some(bytes), "the client got what is not the next output");
-            self.next += bytes.len();
+            let padding = bytes == [0] && self.next == 0 && self.requests == 1 && now >= success + PADDING;
+            assert!(due == Some(bytes) || padding, "the client got what is not the next output");
+            if due == Some(bytes) {
+                self.next += bytes.len();
+            }
             self.bare = None;
             assert!(self.untold.is_none_or(|behind| self.next <= behind), "output sent ahead of its flush");
             self.to_client += bytes.len() as u64;

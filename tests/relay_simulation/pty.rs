@@ -94,9 +94,9 @@ impl Pty {
         !self.backlog.is_empty()
     }
 
-    /// Whether there is input that no program has read.
-    pub(crate) fn has_unread(&self) -> bool {
-        self.pending > 0
+    /// Input that no program has read.
+    pub(crate) fn unread_input(&self) -> u32 {
+        u32::try_from(self.pending).unwrap()
     }
 
     /// Output that a reader could still get.

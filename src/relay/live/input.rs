@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::super::state::{InputState, ahead, left};
 
-/// How long what came before the end of the client's stream may wait for the terminal and for its program.
+/// How long what came before the end of the client's stream may wait for the terminal and for its program, while
+/// nothing of it is read.
 const TIME: Duration = Duration::from_secs(10);
 /// How long a program has for what it has read, before the terminal hangs up.
 const GRACE: Duration = Duration::from_millis(250);
@@ -27,6 +28,8 @@ pub(super) struct Input {
     look_at: Option<Instant>,
     /// Since when looks have found nothing unread.
     read_since: Option<Instant>,
+    /// How much was unread at the last look.
+    unread: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +46,7 @@ enum Stage {
 impl Input {
     /// Of a login that has just begun.
     pub(super) fn new() -> Input {
-        Input { stage: Stage::Flowing, unasked: true, look_at: None, read_since: None }
+        Input { stage: Stage::Flowing, unasked: true, look_at: None, read_since: None, unread: 0 }
     }
 
     /// Of a session that is open.
@@ -60,7 +63,7 @@ impl Input {
         };
         // An answer to the relay before may be lost.
         let look_at = matches!(stage, Stage::Delivered(_)).then_some(now);
-        Input { stage, unasked, look_at, read_since: None }
+        Input { stage, unasked, look_at, read_since: None, unread: 0 }
     }
 
     pub(super) fn state(&self, now: Instant) -> InputState {
@@ -145,11 +148,14 @@ impl Input {
         due
     }
 
-    /// The session process has answered.
-    pub(super) fn looked(&mut self, unread: bool, now: Instant) {
+    /// The session process has answered: so much is unread. A program that reads on has time anew.
+    pub(super) fn looked(&mut self, unread: u32, now: Instant) {
         let Stage::Delivered(latest) = self.stage else { return };
+        if std::mem::replace(&mut self.unread, unread) > unread {
+            self.stage = Stage::Delivered(now + TIME);
+        }
         match self.read_since {
-            _ if unread => (self.look_at, self.read_since) = (Some(now + LOOK_GAP), None),
+            _ if unread > 0 => (self.look_at, self.read_since) = (Some(now + LOOK_GAP), None),
             None => (self.look_at, self.read_since) = (Some(now + GRACE), Some(now)),
             // Bytes may have been on their way through the kernel at the first look.
             Some(since) if since + GRACE <= now => self.stage = Stage::Delivered(latest.min(now)),
@@ -176,25 +182,38 @@ mod tests {
         let mut now = start;
         for _ in 0..20 {
             assert!(input.take_look(now) && !input.take_look(now));
-            input.looked(true, now);
+            input.looked(7, now);
             now += LOOK_GAP;
         }
         assert!(input.take_look(now));
-        input.looked(false, now);
+        input.looked(0, now);
         // A late answer to a look that was repeated is no second look.
-        input.looked(false, now + GRACE / 2);
+        input.looked(0, now + GRACE / 2);
         assert!(input.deadline() > Some(now + GRACE));
         now += GRACE;
         assert!(input.take_look(now));
-        input.looked(false, now);
+        input.looked(0, now);
         assert_eq!(input.deadline(), Some(now));
+    }
+
+    #[test]
+    fn program_that_reads_on_has_time_anew() {
+        let mut now = Instant::now();
+        let mut input = delivered(now);
+        for unread in (1..100).rev() {
+            input.looked(unread, now);
+            now += TIME - LOOK_GAP;
+            assert!(input.deadline() > Some(now));
+        }
+        input.looked(1, now);
+        assert_eq!(input.deadline(), Some(now + LOOK_GAP));
     }
 
     #[test]
     fn input_that_nobody_reads_holds_the_hang_up_off_for_ten_seconds() {
         let start = Instant::now();
         let mut input = delivered(start);
-        input.looked(true, start);
+        input.looked(7, start);
         assert_eq!(input.deadline(), Some(start + TIME));
         // Without an answer it is asked again.
         assert!(input.take_look(start + LOOK_GAP));

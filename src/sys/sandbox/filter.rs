@@ -24,7 +24,11 @@ const LAST_SIGNAL: u64 = 64;
 /// When the kernel has no filters.
 pub(super) fn install() -> io::Result<()> {
     let program = program().map_err(io::Error::other)?;
-    seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other)
+    let applied = seccompiler::apply_filter_all_threads(&program);
+    if let Err(seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error)) = applied {
+        return Err(error);
+    }
+    applied.map_err(io::Error::other)
 }
 
 fn program() -> Result<BpfProgram, BackendError> {
