@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -85,6 +85,7 @@ pub fn inspect(report: &mut Report, config: &Config, starts_us: &dyn Fn(&Owner) 
     check_limits(report, config);
     check_relay_account(report, &config.user);
     check_run_directory(report, &config.control.socket);
+    check_control_socket(report, &config.control.socket);
     check_control_group(report, config.control.group.as_deref());
     check_pam_service(report, &config.login.pam_service, &host::PAM_DIRECTORIES);
     check_shells(report, Path::new(SHELLS));
@@ -241,6 +242,17 @@ fn check_run_directory(report: &mut Report, control: &Path) {
             let finding = report.fail(WHAT, error.to_string());
             finding.mend("give \"control\" a directory that is root's and that nobody else can write to");
         }
+    }
+}
+
+/// What stands in its place is left alone by the daemon, which then has no commands.
+fn check_control_socket(report: &mut Report, path: &Path) {
+    if let Ok(data) = fs::symlink_metadata(path)
+        && !data.file_type().is_socket()
+    {
+        let kind = if data.is_symlink() { "a symbolic link" } else { file::name(data.file_type()) };
+        let text = format!("{} is {kind}: no administrator's command will work", path.display());
+        report.warn("control socket", text).mend(format!("move {} away", path.display()));
     }
 }
 
@@ -505,6 +517,20 @@ mod tests {
         assert_eq!(check("/tmp/control"), (open.to_owned(), false));
         let (text, serves) = run_on("control = \"/tmp/control\"\n");
         assert!(text.contains(open) && !serves, "{text}");
+    }
+
+    #[test]
+    fn control_sockets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let check = || report(|r| check_control_socket(r, &path)).0;
+        assert_eq!(check(), "");
+        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(check(), "");
+        drop(socket);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(check().contains("is a directory: no administrator's command will work"), "{}", check());
     }
 
     #[test]

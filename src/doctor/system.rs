@@ -9,6 +9,7 @@ use super::machine::Machine;
 use crate::audit::syslog;
 use crate::check::Report;
 use crate::config::{Config, Records};
+use crate::sys::file;
 use crate::sys::records::{BTMP, UTMP, WTMP};
 use crate::sys::sandbox;
 
@@ -42,6 +43,14 @@ pub(super) fn records(report: &mut Report, machine: &Machine, config: &Config) {
     }
     let files = [(UTMP, "who", "664"), (WTMP, "last", "664"), (BTMP, "lastb", "660")];
     let (there, missing): (Vec<_>, Vec<_>) = files.into_iter().partition(|(file, ..)| machine.exists(file));
+    let (wrong, there): (Vec<_>, Vec<_>) =
+        there.into_iter().partition(|(file, ..)| file::other_kind(&machine.path(file)).is_some());
+    for (file, program, mode) in wrong {
+        let kind = file::other_kind(&machine.path(file)).unwrap_or_default();
+        // PAM modules and the C library open it as well, and wait.
+        let text = format!("{file} is {kind}: logins may wait for it, and {program} cannot read it");
+        report.fail(WHAT, text).mend(format!("rm {file}; install -m {mode} -g utmp /dev/null {file}"));
+    }
     if !there.is_empty() {
         let names: Vec<&str> = there.iter().map(|(file, ..)| *file).collect();
         report.ok(WHAT, names.join(" "));
@@ -180,6 +189,14 @@ mod tests {
         assert_eq!(told(&files, |r, m| records(r, m, &config(""))), expected);
         let all = "[audit]\nrecords = \"yes\"\n";
         assert_eq!(told(&files, |r, m| records(r, m, &config(all))), expected[..1]);
+        let odd = told(&files, |report, machine| {
+            std::fs::create_dir(machine.path(WTMP)).unwrap();
+            records(report, machine, &config(""));
+        });
+        assert_eq!(
+            odd[0],
+            "FAIL login records /var/log/wtmp is a directory: logins may wait for it, and last cannot read it"
+        );
         let none = "[audit]\nrecords = \"no\"\n";
         assert!(told(&files, |r, m| records(r, m, &config(none)))[0].starts_with("note login records none"));
     }

@@ -43,8 +43,17 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 fn check(kind: FileType) -> io::Result<()> {
-    let what = if kind.is_file() {
+    if kind.is_file() {
         return Ok(());
+    }
+    Err(io::Error::other(format!("it is {}, not a regular file", name(kind))))
+}
+
+/// What stands at a path, in words.
+#[must_use]
+pub fn name(kind: FileType) -> &'static str {
+    if kind.is_file() {
+        "a regular file"
     } else if kind.is_dir() {
         "a directory"
     } else if kind.is_fifo() {
@@ -53,8 +62,14 @@ fn check(kind: FileType) -> io::Result<()> {
         "a socket"
     } else {
         "a device"
-    };
-    Err(io::Error::other(format!("it is {what}, not a regular file")))
+    }
+}
+
+/// What a path leads to that is no regular file, in words; `None` also when there is nothing.
+#[must_use]
+pub fn other_kind(path: &Path) -> Option<&'static str> {
+    let kind = std::fs::metadata(path).ok()?.file_type();
+    (!kind.is_file()).then(|| name(kind))
 }
 
 #[cfg(test)]
