@@ -11,9 +11,9 @@ use super::state::{PhaseState, ahead, left};
 /// How much a client may still send while we close.
 const LINGER_BYTES: usize = 1024 * 1024;
 /// How long a client that has everything may take to close after us, when its user may have stopped the screen.
-const TAKEN_TIME: Duration = Duration::from_secs(60);
+const TAKEN_TIME: Duration = Duration::from_secs(5);
 /// How often it is looked whether such a client has everything: no event tells.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(2);
 
 /// See the [module's page](self).
 #[derive(Debug)]
@@ -132,7 +132,7 @@ impl Closing {
         }
     }
 
-    /// A client that has everything has a minute to close: one that never does would keep its place for ever.
+    /// A client that has everything has a moment to close: one that never does would keep its place for ever.
     fn look<C: Client>(&mut self, client: &ClientSide<C>, moved: bool, idle: Duration, now: Instant) {
         let Patience::WhileItTakes { look, idle: ends } = &mut self.patience else { return };
         if moved {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn client_that_has_everything_has_a_minute_to_close_and_one_that_has_not_has_all_time() {
+    fn client_that_has_everything_has_a_moment_to_close_and_one_that_has_not_has_all_time() {
         let start = Instant::now();
         let (mut room, never) = ([0; 16], Duration::ZERO);
         let mut client = ClientSide::resume(Silent(100), 0, b"the last output");
