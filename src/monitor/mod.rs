@@ -50,6 +50,7 @@ pub use crate::ipc::Greeting;
 use crate::ipc::{
     ConnectionId, FromRelay, FromSession, Incoming, RelayLink, SessionLink, Shared, ToRelay, ToSession,
 };
+use crate::sys::background::Starter;
 use crate::sys::channel::Channel;
 use crate::sys::launch::Launcher;
 use crate::sys::process::{self, DescriptorLimit, Image, Process};
@@ -112,27 +113,35 @@ pub struct Options {
 /// What keeps it from serving, in words for the administrator.
 pub fn run(mut options: Options) -> Result<(), Error> {
     let (inherited, mut warnings) = (upgrade::inherited()?, upgrade::stray_variables());
+    let mut starter = None;
     let mut monitor = match inherited {
         Some(state) => {
             take_over(options, state, &mut warnings).inspect_err(|error| complain(&error.to_string()))?
         }
         None => {
+            let pid_file = options.daemon.clone().flatten();
+            // Before anything is changed.
+            pid_file.as_deref().map_or(Ok(()), PidFile::check)?;
             let (account, directory) = prepare(&mut options.config, &mut warnings)?;
             startup::sandbox(account)?;
             warnings.extend(startup::banner(&options.config));
             // Before the first client can come: who sees the port open finds the commands as well.
             let control = control::open(&options.config, &mut warnings);
             let (listeners, activated) = listeners(&options, &mut warnings)?;
-            let pid_file = match &options.daemon {
-                Some(path) => startup::detach(path.as_deref())?,
-                None => None,
+            starter = options.daemon.as_ref().map(|_| startup::detach()).transpose()?;
+            let begun = empty_root(&directory).and_then(|root| {
+                begin(options, RelayParts::new(account, root, listeners), pid_file.as_deref())
+            });
+            let mut monitor = match begun {
+                Ok(monitor) => monitor,
+                Err(error) => {
+                    // Nobody reads standard error any more.
+                    starter.into_iter().for_each(|starter| starter.failed(&error.to_string()));
+                    complain(&error.to_string());
+                    return Err(error);
+                }
             };
-            let log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
-            let parts = RelayParts::new(account, empty_root(&directory)?, listeners);
-            // Behind --daemon nobody reads standard error any more.
-            let mut monitor =
-                Monitor::new(options, parts, log, None).inspect_err(|error| complain(&error.to_string()))?;
-            (monitor.activated, monitor.pid_file) = (activated, pid_file);
+            monitor.activated = activated;
             monitor.use_control(control);
             // An earlier daemon and all its processes may have been killed.
             monitor.write_records(Instant::now());
@@ -142,6 +151,7 @@ pub fn run(mut options: Options) -> Result<(), Error> {
     let now = Instant::now();
     monitor.log.write(&Event::ConfigRead { path: monitor.source.clone(), count: 1 }, now);
     warn(&mut monitor.log, warnings, now);
+    starter.into_iter().for_each(Starter::serves);
     let outcome = monitor.serve();
     monitor.write_epitaphs(Instant::now());
     let last = match &outcome {
@@ -152,6 +162,22 @@ pub fn run(mut options: Options) -> Result<(), Error> {
     monitor.log.finish(LOG_PATIENCE);
     monitor.end();
     outcome.map(|_| ())
+}
+
+/// Begins to serve; what fails leaves no file behind that names this process.
+fn begin(options: Options, parts: RelayParts, pid_file: Option<&Path>) -> Result<Monitor, Error> {
+    let log = Log::open(&options.config.audit.facility, Path::new(SOCKET), options.stderr);
+    let pid_file = pid_file.map(PidFile::write).transpose()?;
+    match Monitor::new(options, parts, log, None) {
+        Ok(mut monitor) => {
+            monitor.pid_file = pid_file;
+            Ok(monitor)
+        }
+        Err(error) => {
+            pid_file.iter().for_each(PidFile::remove);
+            Err(error)
+        }
+    }
 }
 
 fn empty_root(directory: &Path) -> Result<OwnedFd, Error> {
@@ -199,12 +225,10 @@ fn take_over(
     monitor.activated = state.activated;
     let pid = std::mem::replace(&mut state.pid, std::process::id());
     monitor.pid_file = match state.pid_file.take() {
-        Some(path) if pid != std::process::id() => {
-            PidFile::take_over(&path).map(Some).unwrap_or_else(|error| {
-                warnings.push(error.to_string());
-                None
-            })
-        }
+        Some(path) if pid != std::process::id() => PidFile::write(&path).map(Some).unwrap_or_else(|error| {
+            warnings.push(error.to_string());
+            None
+        }),
         path => path.map(PidFile::adopt),
     };
     let from = std::mem::take(&mut state.version);
@@ -296,6 +320,7 @@ fn begin_process() -> Result<(), Error> {
     }
     process::close_on_exec_all();
     process::default_child_signal();
+    process::survive_file_limit();
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
@@ -14,8 +14,9 @@ use crate::audit::event::Via;
 use crate::config::{Config, Control};
 pub(super) use crate::host::Account;
 use crate::host::{self, HostError, RunDirectory};
+use crate::sys::background::{self, Starter};
 use crate::sys::needed::{self, Missing};
-use crate::sys::{ownership, socket};
+use crate::sys::{ownership, socket, words};
 
 /// The mode of the run directory: commands of `control.group` find the socket in it, and nobody can list it.
 const RUN_DIRECTORY_MODE: u32 = 0o711;
@@ -163,13 +164,10 @@ fn close_to_listing(path: &Path) {
     }
 }
 
-/// Goes into the background, with the terminal let go.
-pub(super) fn detach(pid_file: Option<&Path>) -> Result<Option<PidFile>, Error> {
-    // Whether it can be written is found out while somebody still reads errors.
-    let draft = pid_file.map(PidFile::draft).transpose()?;
-    nix::unistd::daemon(false, false)
-        .map_err(|error| Error(format!("cannot go into the background: {error}")))?;
-    draft.map(|(path, file)| PidFile::write(path, file)).transpose()
+/// Goes into the background, with the terminal let go. The process that was started waits for the word of this one.
+pub(super) fn detach() -> Result<Starter, Error> {
+    background::enter(|text| drop(writeln!(io::stderr(), "rlogind: {text}")))
+        .map_err(|error| Error(format!("cannot go into the background: {}", words(&error))))
 }
 
 /// The file that names this process, as long as it serves.
@@ -182,10 +180,35 @@ impl PidFile {
         PidFile(path)
     }
 
-    /// Writes this process's number into the file of the one whose work it goes on with.
-    pub(super) fn take_over(path: &Path) -> Result<PidFile, Error> {
-        let (path, file) = PidFile::draft(path)?;
-        PidFile::write(path, file)
+    /// Whether the file may be written: what is there is no regular file, and stays.
+    pub(super) fn check(path: &Path) -> Result<(), Error> {
+        Self::may_replace(path).map_err(|why| Self::failed(path, &why))
+    }
+
+    /// Writes this process's number there. When it fails, the file is as it was.
+    pub(super) fn write(path: &Path) -> Result<PidFile, Error> {
+        // Under another name: it is never written through a link that somebody left there, and is there only when it
+        // is whole.
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(".new");
+        let draft = PathBuf::from(draft);
+        Self::check(path)?;
+        Self::may_replace(&draft)
+            .map_err(|why| Self::failed(path, &format!("{}: {why}", draft.display())))?;
+        let _ = fs::remove_file(&draft);
+        let written = File::create_new(&draft).and_then(|mut file| {
+            let written = writeln!(file, "{}", std::process::id())
+                .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
+                .and_then(|()| fs::rename(&draft, path));
+            written.inspect_err(|_| drop(fs::remove_file(&draft)))
+        });
+        written.map_err(|error| Self::failed(path, &words(&error)))?;
+        Ok(PidFile(path.to_owned()))
+    }
+
+    /// Removes it when this process does not serve after all.
+    pub(super) fn remove(&self) {
+        let _ = fs::remove_file(&self.0);
     }
 
     /// Leaves the file for somebody else to remove.
@@ -197,31 +220,25 @@ impl PidFile {
         &self.0
     }
 
-    /// Opens the file under another name: it is never written through a link that
-    /// somebody left there, and is there only when it is whole.
-    fn draft(path: &Path) -> Result<(&Path, File), Error> {
-        let draft = Self::draft_name(path);
-        let _ = fs::remove_file(&draft);
-        let file = File::create_new(&draft).map_err(|error| Self::failed(path, &error))?;
-        Ok((path, file))
+    fn may_replace(path: &Path) -> Result<(), String> {
+        let kind = match fs::symlink_metadata(path) {
+            Ok(data) => data.file_type(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(words(&error)),
+        };
+        let what = match kind {
+            kind if kind.is_file() => return Ok(()),
+            kind if kind.is_dir() => "a directory",
+            kind if kind.is_symlink() => "a symbolic link",
+            kind if kind.is_fifo() => "a FIFO",
+            kind if kind.is_socket() => "a socket",
+            _ => "a device",
+        };
+        Err(format!("{what} is there; only a regular file is replaced"))
     }
 
-    fn write(path: &Path, mut file: File) -> Result<PidFile, Error> {
-        writeln!(file, "{}", std::process::id())
-            .and_then(|()| file.set_permissions(Permissions::from_mode(0o644)))
-            .and_then(|()| fs::rename(Self::draft_name(path), path))
-            .map_err(|error| Self::failed(path, &error))?;
-        Ok(PidFile(path.to_owned()))
-    }
-
-    fn draft_name(path: &Path) -> PathBuf {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".new");
-        name.into()
-    }
-
-    fn failed(path: &Path, error: &io::Error) -> Error {
-        Error(format!("cannot write {}: {error}", path.display()))
+    fn failed(path: &Path, why: &str) -> Error {
+        Error(format!("cannot write the pid file {}: {why}", path.display()))
     }
 }
 

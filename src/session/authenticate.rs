@@ -356,8 +356,9 @@ fn check_account(pam: &mut Transaction<Prompts>) -> Result<(), Failure> {
 /// as an account that does not exist, and ends the login.
 fn find_user(name: &[u8]) -> Result<Option<User>, NoSession> {
     match std::str::from_utf8(name) {
-        Ok(name) if !name.is_empty() && !name.contains('\0') => User::from_name(name)
-            .map_err(|error| NoSession::Refused(format!("the accounts cannot be looked up: {error}"))),
+        Ok(name) if !name.is_empty() && !name.contains('\0') => User::from_name(name).map_err(|errno| {
+            NoSession::Refused(format!("the accounts cannot be looked up: {}", errno.desc()))
+        }),
         Ok(_) | Err(_) => Ok(None),
     }
 }

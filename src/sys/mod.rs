@@ -5,6 +5,7 @@
 //! that cannot be misused.
 
 pub mod activation;
+pub mod background;
 pub mod channel;
 pub mod file;
 pub mod fork;
@@ -31,3 +32,11 @@ pub mod shadow;
 pub mod shell;
 pub mod socket;
 pub mod watchdog;
+
+/// An error in the words of strerror(3), without its number.
+#[must_use]
+pub fn words(error: &std::io::Error) -> String {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |code| nix::errno::Errno::from_raw(code).desc().to_owned())
+}

@@ -29,6 +29,7 @@ mod unvouched;
 mod world;
 
 mod activation;
+mod background;
 mod bytes;
 mod check;
 mod clients;
