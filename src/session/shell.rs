@@ -29,9 +29,12 @@ use crate::sys::memory;
 use crate::sys::pam::Transaction;
 use crate::sys::process::{self, End, Process};
 use crate::sys::shell::{self, Shell};
+use crate::sys::words;
 
 /// The shell of an account that names none, passwd(5).
 const DEFAULT_SHELL: &str = "/bin/sh";
+/// The most groups that a line of the log names.
+const MOST_GROUPS: usize = 20;
 /// How long a shell may take to end after the terminal hung up.
 const HANG_UP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -53,16 +56,21 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     };
     // From here on an end of this process has to be an orderly one.
     let signals = process::receive_signals(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
-        .map_err(|error| refuse("no signals", &error))?;
+        .map_err(|error| refuse("no signals", &words(&error)))?;
     // Before the credentials: modules like pam_group add to these.
     let without = take_groups(&user.name, user.gid.as_raw()).map_err(|error| refuse("no groups", &error))?;
-    if !without.is_empty() {
-        let list = without.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-        let text = format!("the kernel refuses these groups, and the session is without them: {list}");
+    if let Some(text) = refused_groups(&without) {
         login.report(LoginEvent::Trouble { user: user.name.clone(), text });
     }
     pam.establish_credentials().map_err(|error| refuse("no PAM credentials", &error))?;
-    give_terminal(login.console.tty(), user.uid).map_err(|error| refuse("no terminal", &error))?;
+    let group = users::get_group_by_name("tty").map(|group| Gid::from_raw(group.gid()));
+    let given = give_terminal(login.console.tty(), user.uid, group);
+    if let Some((group, errno)) = given.map_err(|errno| refuse("no terminal", &errno.desc()))? {
+        let why = errno.desc();
+        let text =
+            format!("the kernel refuses the group tty ({group}): {why}; others cannot write to the terminal");
+        login.report(LoginEvent::Trouble { user: user.name.clone(), text });
+    }
     let silent = is_hushed(&user);
     let before = records::now();
     let (opened, limits) = limits::collect(|| pam.open_session(silent));
@@ -131,16 +139,22 @@ fn start_shell(
         })
     });
     started.map_err(|error| {
-        let text = format!("cannot start {}: {}", program.display(), without_number(&error));
+        let text = format!("cannot start {}: {}", program.display(), words(&error));
         login.console.show(format!("{text}\n").as_bytes());
         login.report(LoginEvent::Trouble { user: user.name.clone(), text: text.clone() });
         NoSession::Refused(text)
     })
 }
 
-/// The system's words for an error, as strerror(3) has them.
-fn without_number(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
+/// What the log says of groups that the session is without.
+fn refused_groups(groups: &[u32]) -> Option<String> {
+    let shown = groups.iter().take(MOST_GROUPS).map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let more = match groups.len().saturating_sub(MOST_GROUPS) {
+        0 if groups.is_empty() => return None,
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("the kernel refuses these groups, and the session is without them: {shown}{more}"))
 }
 
 /// The user's home, looked at with the user's own rights; `/` when it cannot be used.
@@ -171,12 +185,12 @@ fn home_trouble(home: &Path, looked: Result<io::Result<()>, IdentityError>) -> O
             Some((missing(), format!("there is no home directory {shown}")))
         }
         Ok(Err(error)) => {
-            Some((missing(), format!("no use of the home directory {shown}: {}", without_number(&error))))
+            Some((missing(), format!("no use of the home directory {shown}: {}", words(&error))))
         }
         // It may well be there.
         Err(error) => {
             let why = match &error {
-                IdentityError::Failed { error, .. } => without_number(error),
+                IdentityError::Failed { error, .. } => words(error),
                 IdentityError::NeedsRoot => error.to_string(),
             };
             Some((
@@ -187,12 +201,22 @@ fn home_trouble(home: &Path, looked: Result<io::Result<()>, IdentityError>) -> O
     }
 }
 
-/// The terminal is the user's; others of the group tty may write to it (mesg(1)).
-fn give_terminal(tty: BorrowedFd, uid: Uid) -> nix::Result<()> {
-    let group = users::get_group_by_name("tty").map(|group| Gid::from_raw(group.gid()));
-    let mode = if group.is_some() { Mode::S_IWGRP } else { Mode::empty() };
-    fchown(tty, Some(uid), group)?;
-    fchmod(tty, Mode::S_IRUSR | Mode::S_IWUSR | mode)
+/// The terminal is the user's; others of the group tty may write to it (mesg(1)). A group that the kernel refuses is
+/// left out, with nobody else who may write, and returned with the reason: containers have no number for some.
+fn give_terminal(tty: BorrowedFd, uid: Uid, group: Option<Gid>) -> nix::Result<Option<(Gid, Errno)>> {
+    let own = Mode::S_IRUSR | Mode::S_IWUSR;
+    let refused = match group.map(|group| (group, fchown(tty, Some(uid), Some(group)))) {
+        Some((_, Ok(()))) => {
+            fchmod(tty, own | Mode::S_IWGRP)?;
+            return Ok(None);
+        }
+        Some((group, Err(errno))) if matches!(errno, Errno::EINVAL | Errno::EPERM) => Some((group, errno)),
+        Some((_, Err(errno))) => return Err(errno),
+        None => None,
+    };
+    fchown(tty, Some(uid), None)?;
+    fchmod(tty, own)?;
+    Ok(refused)
 }
 
 /// The terminal is nobody's again; it may live on in a background job.
@@ -307,5 +331,14 @@ mod tests {
         let (told, logged) = told("/home/a", Err(error)).unwrap();
         assert_eq!(told, "Cannot look at the home directory: Try again");
         assert!(logged.starts_with("cannot look at the home directory /home/a: thread: "), "{logged}");
+    }
+
+    #[test]
+    fn of_many_groups_the_log_names_some() {
+        let start = "the kernel refuses these groups, and the session is without them: ";
+        assert_eq!(refused_groups(&[]), None);
+        assert_eq!(refused_groups(&[7, 8]).unwrap(), format!("{start}7, 8"));
+        let many = refused_groups(&[1; 65_536]).unwrap();
+        assert!(many.len() < 200 && many.ends_with(", 1 and 65516 more"), "{many}");
     }
 }

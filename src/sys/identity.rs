@@ -6,13 +6,13 @@
 //! with if restoring failed.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
 use std::sync::Mutex;
 
 use nix::errno::Errno;
-use nix::unistd::{Gid, Uid, getegid, geteuid, getgrouplist, getgroups, setgid, setgroups};
+use nix::unistd::{Gid, SysconfVar, Uid, getegid, geteuid, getgroups, setgid, setgroups, sysconf};
 
 // On these the plain numbers are the calls with 16-bit ids.
 #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
@@ -21,6 +21,11 @@ use libc::{SYS_setgroups as SYS_SETGROUPS, SYS_setresgid as SYS_SETRESGID, SYS_s
 use libc::{
     SYS_setgroups32 as SYS_SETGROUPS, SYS_setresgid32 as SYS_SETRESGID, SYS_setresuid32 as SYS_SETRESUID,
 };
+
+/// The most groups of a process since Linux 2.6.4, where the C library does not say.
+const NGROUPS_MAX: usize = 65_536;
+/// Room for so many groups is made at first.
+const FIRST_ROOM: usize = 64;
 
 /// Why acting as a user failed.
 #[derive(Debug)]
@@ -40,22 +45,24 @@ impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             IdentityError::NeedsRoot => f.write_str("only root can"),
-            IdentityError::Failed { step, error } => write!(f, "{step}: {error}"),
+            IdentityError::Failed { step, error } => write!(f, "{step}: {}", super::words(error)),
         }
     }
 }
 
 /// Gives this process the groups of an account and no others; its user id stays as it is. Returns the
-/// groups that the kernel refuses, and that it is left without.
+/// groups that the kernel refuses, or that are more than a process can have, and that it is left without.
 ///
 /// # Errors
 /// When the account's own group is refused, or the groups are not exactly those after the change.
 pub fn take_groups(name: &str, gid: u32) -> Result<Vec<u32>, IdentityError> {
     let listed = groups_of(name, gid)?;
     setgid(Gid::from_raw(gid)).map_err(|errno| failed("setgid", errno.into()))?;
-    let taken = set_accepted(&listed, setgroups).map_err(|errno| failed("setgroups", errno.into()))?;
+    let taken =
+        set_accepted(&listed, most_groups(), setgroups).map_err(|errno| failed("setgroups", errno.into()))?;
     verify(geteuid().as_raw(), gid, &taken)?;
-    Ok(listed.iter().filter(|group| !taken.contains(group)).map(|group| group.as_raw()).collect())
+    let taken: BTreeSet<u32> = taken.iter().map(|group| group.as_raw()).collect();
+    Ok(listed.iter().map(|group| group.as_raw()).filter(|group| !taken.contains(group)).collect())
 }
 
 /// Runs `work` with the effective user id, group id and supplementary groups of
@@ -92,16 +99,49 @@ pub fn as_user<T: Send>(
 fn groups_of(name: &str, gid: u32) -> Result<Vec<Gid>, IdentityError> {
     let name =
         CString::new(name).map_err(|_| failed("user name", io::Error::from(io::ErrorKind::InvalidInput)))?;
-    let mut groups =
-        getgrouplist(&name, Gid::from_raw(gid)).map_err(|errno| failed("getgrouplist", errno.into()))?;
+    let mut groups = vec![Gid::from_raw(gid)];
+    groups.extend(listed_groups(&name, gid).map_err(|error| failed("getgrouplist", error))?);
     let mut seen = BTreeSet::new();
     groups.retain(|group| seen.insert(group.as_raw()));
     Ok(groups)
 }
 
-/// Sets the groups, without those that the kernel refuses: the id that stands for "none", and in a container
+/// All groups that the system lists for an account, as many as they are: nix's function fails when there are more than a
+/// process can have.
+fn listed_groups(name: &CStr, gid: u32) -> io::Result<Vec<Gid>> {
+    let mut groups: Vec<libc::gid_t> = vec![0; FIRST_ROOM];
+    loop {
+        let room = libc::c_int::try_from(groups.len()).map_err(io::Error::other)?;
+        let mut count = room;
+        // SAFETY: the C library writes at most `count` ids into the list, which has that many, and their number into it.
+        let result = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &raw mut count) };
+        let length = usize::try_from(count).map_err(io::Error::other)?;
+        if result >= 0 {
+            groups.truncate(length);
+            return Ok(groups.into_iter().map(Gid::from_raw).collect());
+        }
+        if count <= room {
+            // The list is not too long.
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        groups.resize(length, 0);
+    }
+}
+
+/// The most groups that a process can have.
+fn most_groups() -> usize {
+    let most = sysconf(SysconfVar::NGROUPS_MAX).ok().flatten();
+    most.and_then(|most| usize::try_from(most).ok()).unwrap_or(NGROUPS_MAX)
+}
+
+/// Sets the groups, the first so many, and without those that the kernel refuses: the id that stands for "none", and in a container
 /// those that it has no number for. Without them a user has fewer rights and not more. Returns those that were set.
-fn set_accepted(groups: &[Gid], set: impl Fn(&[Gid]) -> nix::Result<()>) -> nix::Result<Vec<Gid>> {
+fn set_accepted(
+    groups: &[Gid],
+    most: usize,
+    set: impl Fn(&[Gid]) -> nix::Result<()>,
+) -> nix::Result<Vec<Gid>> {
+    let groups = &groups[..groups.len().min(most)];
     match set(groups) {
         Ok(()) => Ok(groups.to_vec()),
         // It does not say which, so each is tried alone.
@@ -140,7 +180,8 @@ fn become_user(uid: u32, gid: u32, groups: &[Gid]) -> Result<(), IdentityError> 
         // the call returns; the C library keeps no copy of a thread's credentials.
         Errno::result(unsafe { libc::syscall(SYS_SETGROUPS, list.len(), list.as_ptr()) }).map(drop)
     };
-    let groups = set_accepted(groups, set).map_err(|errno| failed("setgroups", errno.into()))?;
+    let groups =
+        set_accepted(groups, most_groups(), set).map_err(|errno| failed("setgroups", errno.into()))?;
     // SAFETY: three integers; no memory is touched.
     check("setresgid", unsafe { libc::syscall(SYS_SETRESGID, keep, gid, keep) })?;
     // SAFETY: as above.
@@ -217,11 +258,16 @@ mod tests {
             Ok(())
         };
         let expected = [1001, 50].map(Gid::from_raw);
-        assert_eq!(set_accepted(&listed, set).unwrap(), expected);
+        assert_eq!(set_accepted(&listed, 9, set).unwrap(), expected);
         assert_eq!(now.take(), expected);
         // Not allowed at all: what the process has stays, so it must not be taken for the account's.
-        assert_eq!(set_accepted(&listed, |_| Err(Errno::EPERM)), Err(Errno::EPERM));
-        assert_eq!(set_accepted(&listed[1..2], set).unwrap(), []);
+        assert_eq!(set_accepted(&listed, 9, |_| Err(Errno::EPERM)), Err(Errno::EPERM));
+        assert_eq!(set_accepted(&listed[1..2], 9, set).unwrap(), []);
         assert_eq!(now.take(), []);
+        // More than a process can have: the first ones, with its own among them.
+        for (most, expected) in [(1, &expected[..1]), (2, &expected[..1]), (3, &expected[..])] {
+            assert_eq!(set_accepted(&listed, most, set).unwrap(), expected);
+            assert_eq!(now.take(), expected);
+        }
     }
 }

@@ -114,9 +114,15 @@ fn no_password_stays_in_the_session_process() {
     });
 }
 
-/// Puts a program before the daemon that spoils one system call; false without a compiler.
-fn spoil(call: &str, value: u32, error: &str) -> bool {
-    let definitions = [format!("-DCALL={call}"), format!("-DVALUE={value}u"), format!("-DERROR={error}")];
+/// Puts a program before the daemon that spoils one system call, when the argument of that number has that value; false
+/// without a compiler.
+pub(crate) fn spoil(call: &str, argument: u32, value: u32, error: &str) -> bool {
+    let definitions = [
+        format!("-DCALL={call}"),
+        format!("-DARGUMENT={argument}"),
+        format!("-DVALUE={value}u"),
+        format!("-DERROR={error}"),
+    ];
     let mut args: Vec<&str> = definitions.iter().map(String::as_str).collect();
     args.extend(["-o", "/mnt/wrapper"]);
     if !compile(&args, include_str!("../pam/deny_ids.c")) {
@@ -150,7 +156,7 @@ fn no_shell_runs_when_an_id_cannot_be_changed() {
             ("SYS_setresuid", ALICE.uid, "0"),
         ];
         for (call, value, error) in spoilt {
-            if !spoil(call, value, error) {
+            if !spoil(call, 0, value, error) {
                 return;
             }
             let mut daemon = world.serve("");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::accounts::{ALICE, BOB, PROMPT, ROOT};
 use crate::audit::field;
 use crate::daemon::{self, PROGRAM};
+use crate::holes::spoil;
 use crate::pam::change_shadow;
 use crate::peer::{Peer, handshake};
 use crate::terminal::PATIENCE;
@@ -568,5 +569,57 @@ fn a_group_that_the_kernel_refuses_keeps_nobody_out() {
         peer.expect("Permission denied");
         let line = world.audit.wait("login-abandoned");
         assert!(line.contains("no groups for alice: setgid"), "{line}");
+    });
+}
+
+#[test]
+fn a_terminal_group_that_the_kernel_refuses_keeps_nobody_out() {
+    world(|world| {
+        for (number, (error, words)) in
+            (1..).zip([("EINVAL", "Invalid argument"), ("EPERM", "Operation not permitted")])
+        {
+            if !spoil("SYS_fchown", 2, 5, error) {
+                return;
+            }
+            let mut daemon = world.serve("");
+            let mut peer = Peer::log_in(ALICE);
+            let shown = peer.run("stat -c '%a %u' $(tty)");
+            assert_eq!(shown, format!("600 {}", ALICE.uid));
+            let line = world.audit.wait_count("session-trouble", number).pop().unwrap();
+            let expected = format!("the kernel refuses the group tty (5): {words}; ");
+            assert!(line.contains(&expected) && !line.contains(error), "{line}");
+            drop(peer);
+            daemon.signal(Signal::SIGTERM);
+            daemon.wait(PATIENCE);
+        }
+    });
+}
+
+#[test]
+fn more_groups_than_a_process_can_have_keep_nobody_out() {
+    world(|world| {
+        const MOST: usize = 65_536;
+        let usual = fs::read_to_string("/etc/group").unwrap();
+        let _daemon = world.serve("");
+        world.write_for(ALICE, "/home/alice/.rhosts", "127.0.0.1 alice\n");
+        // Besides her own one and staff.
+        for listed in [MOST - 3, MOST - 2, MOST - 1, 3 * MOST] {
+            let mut group = usual.clone();
+            (0..listed).for_each(|number| group += &format!("g{number}:x:{}:alice\n", 100_000 + number));
+            fs::write("/etc/group", group).unwrap();
+            let before = world.audit.of("session-trouble").len();
+            let mut peer = Peer::hello("alice", "alice");
+            peer.expect_bytes(PROMPT.as_bytes(), 3 * PATIENCE);
+            let shown = String::from_utf8_lossy(&peer.data).into_owned();
+            assert!(!shown.contains("Password: "), "{listed}: her .rhosts was not believed");
+            let ids = peer.run("echo $(grep Groups: /proc/self/status | wc -w) $(id -g)");
+            assert_eq!(ids, format!("{} 1001", (listed + 2).min(MOST) + 1), "{listed}");
+            if listed + 2 > MOST {
+                let line = world.audit.wait_count("session-trouble", before + 1).pop().unwrap();
+                assert!(line.contains("the session is without them: "), "{line}");
+            } else {
+                assert_eq!(world.audit.of("session-trouble").len(), before, "{listed}");
+            }
+        }
     });
 }
