@@ -23,6 +23,7 @@ use super::{Login, NoSession, environment};
 use crate::audit::event::{LoginEvent, SessionEnd};
 use crate::ipc::FromSession;
 use crate::records::{self, SessionRecords, Who};
+use crate::sys::directories::Root;
 use crate::sys::identity::{IdentityError, as_user, take_groups};
 use crate::sys::limits::{self, UserLimits};
 use crate::sys::memory;
@@ -80,7 +81,12 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     }
     // Before the records: a home that does not answer may cost this process its life, and
     // what it has written down by then nobody would undo.
-    let home = home_or_root(login, &user);
+    let root = limits.root().unwrap_or_else(|error| {
+        let text = format!("cannot leave the root directory that a PAM module has set: {}", words(error));
+        login.report(LoginEvent::Trouble { user: user.name.clone(), text });
+        None
+    });
+    let home = home_or_root(login, &user, root);
     let host = login.host_or_address();
     let who = Who { line: &login.tty, user: &user.name, host: &host, address: login.peer.ip() };
     let mut records = SessionRecords::new(&login.config, &who, before, login.records.take());
@@ -157,20 +163,23 @@ fn refused_groups(groups: &[u32]) -> Option<String> {
     Some(format!("the kernel refuses these groups, and the session is without them: {shown}{more}"))
 }
 
-/// The user's home, looked at with the user's own rights; `/` when it cannot be used.
-fn home_or_root(login: &Login, user: &User) -> PathBuf {
-    let Some((told, logged)) = home_trouble(&user.dir, look_at_home(user)) else { return user.dir.clone() };
+/// The user's home, looked at with the user's own rights and in the shell's root directory; `/` when it cannot be used.
+fn home_or_root(login: &Login, user: &User, root: Option<&Root>) -> PathBuf {
+    let Some((told, logged)) = home_trouble(&user.dir, look_at_home(user, root)) else {
+        return user.dir.clone();
+    };
     login.console.show(format!("{told}, logging in with HOME=/\n").as_bytes());
     login.report(LoginEvent::Trouble { user: user.name.clone(), text: logged });
     Path::new("/").to_owned()
 }
 
-fn look_at_home(user: &User) -> Result<io::Result<()>, IdentityError> {
+fn look_at_home(user: &User, root: Option<&Root>) -> Result<io::Result<()>, IdentityError> {
     if !user.dir.is_absolute() {
         return Ok(Err(io::ErrorKind::NotFound.into()));
     }
     // With the dot it is found only by a user who may enter it.
-    let look = || std::fs::metadata(user.dir.join(".")).map(drop);
+    let home = user.dir.join(".");
+    let look = || root.map_or_else(|| std::fs::metadata(&home).map(drop), |root| root.look_at(&home));
     as_user(&user.name, user.uid.as_raw(), user.gid.as_raw(), look)
 }
 

@@ -1,4 +1,4 @@
-//! The limits of a user's session: of resources, and its priority and file mode mask.
+//! The limits of a user's session: of resources, and its priority, file mode mask and root directory.
 //!
 //! PAM's modules set them in the process that opens the session, and mean the shell. That process has to
 //! write the login records and to close PAM, which the user's limits must not prevent. So it gets its
@@ -11,6 +11,8 @@ use std::io;
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
+
+use super::directories::{Directories, Root};
 
 /// The kernel's `RLIM_NLIMITS`.
 const COUNT: usize = 16;
@@ -30,25 +32,29 @@ unsafe extern "C" {
 }
 
 /// What a session's user may have, as far as modules have set it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct UserLimits {
     /// By their number.
     resources: [Option<Limit>; COUNT],
     /// The nice value.
     nice: Option<i32>,
     mask: Mode,
+    /// The root directory, when a module has changed it; an error when this process may have it still.
+    root: io::Result<Option<Root>>,
 }
 
 /// Does what sets the limits of a session, and gives this process its own back. Returns the session's.
 pub fn collect<T>(work: impl FnOnce() -> T) -> (T, UserLimits) {
     let (before, nice, mask) = (resources(), nice(), current_mask());
+    let directories = Directories::current();
     // SAFETY: it stores two numbers. The C file keeps what is set apart by process, and this one has no thread
     // that would set a limit meanwhile.
     unsafe { rlogind_note_limits() };
     let outcome = work();
     // SAFETY: as above.
     unsafe { rlogind_stop_noting_limits() };
-    let mut user = UserLimits { resources: [None; COUNT], nice: None, mask: umask(mask) };
+    let root = directories.and_then(|before| before.restore());
+    let mut user = UserLimits { resources: [None; COUNT], nice: None, mask: umask(mask), root };
     for (resource, (ours, users)) in (0..).zip(before.into_iter().zip(&mut user.resources)) {
         let mut limit = Limit::default();
         // SAFETY: the C file writes one limit there, or nothing.
@@ -70,6 +76,14 @@ pub fn collect<T>(work: impl FnOnce() -> T) -> (T, UserLimits) {
 }
 
 impl UserLimits {
+    /// The root directory that modules have set.
+    ///
+    /// # Errors
+    /// When this process could not go back to its own; then it has the one that modules have set.
+    pub fn root(&self) -> Result<Option<&Root>, &io::Error> {
+        self.root.as_ref().map(Option::as_ref)
+    }
+
     /// Sets them for the calling process. Allocates nothing and takes no lock: it may be called between fork and exec.
     ///
     /// # Errors
@@ -84,7 +98,7 @@ impl UserLimits {
             set_nice(value)?;
         }
         umask(self.mask);
-        Ok(())
+        self.root().ok().flatten().map_or(Ok(()), Root::enter)
     }
 }
 
@@ -158,6 +172,37 @@ mod tests {
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+
+    #[test]
+    fn the_root_is_the_sessions_and_not_ours() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: needs root");
+            return;
+        }
+        assert!(succeeds_in_a_child(|| {
+            let here = tempfile::tempdir().unwrap();
+            let jail = here.path().join("jail");
+            let inside = jail.join("home");
+            std::fs::create_dir_all(&inside).unwrap();
+            std::os::unix::fs::symlink("/home", jail.join("link")).unwrap();
+            std::env::set_current_dir(here.path()).unwrap();
+            let ours = std::env::current_dir().unwrap();
+            let moved = |work: &dyn Fn()| collect(work).1.root.unwrap().is_some();
+            let unmoved = !moved(&|| ())
+                && !moved(&|| std::env::set_current_dir("/").unwrap())
+                && std::env::current_dir().unwrap() == ours;
+            let ((), limits) = collect(|| nix::unistd::chroot(&jail).unwrap());
+            let back = inside.is_dir() && std::env::current_dir().unwrap() == ours;
+            let root = limits.root().unwrap().unwrap();
+            let look = |path: &str| root.look_at(std::path::Path::new(path)).is_ok();
+            let seen = look("/home/.") && look("/link/.") && look("/link/../../home") && !look("/etc/.");
+            let outside = Directories::current().unwrap();
+            limits.set().unwrap();
+            let entered = std::fs::metadata("/home").is_ok() && std::fs::metadata("/etc").is_err();
+            outside.restore().unwrap();
+            unmoved && back && seen && entered
+        }));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod background;
 pub mod channel;
+pub mod directories;
 pub mod file;
 pub mod fork;
 pub mod identity;

@@ -22,6 +22,9 @@ use crate::world::{eventually, world};
 /// The pid file of these tests.
 const FILE: &str = "/run/pid/file";
 
+/// Makes something at a path.
+type Make = fn(&Path);
+
 fn start(mut command: Command) -> Output {
     fs::write("/etc/rlogind.toml", "").unwrap();
     // Not the null device, which may not be there.
@@ -58,7 +61,7 @@ fn is_true(what: &str, output: &Output) -> bool {
 fn the_pid_file_replaces_a_regular_file_only() {
     world(|_world| {
         fs::create_dir("/run/pid").unwrap();
-        let make: [(&str, fn(&Path)); 7] = [
+        let make: [(&str, Make); 7] = [
             ("a device", |path| {
                 assert!(Command::new("cp").arg("-a").arg("/dev/null").arg(path).status().unwrap().success());
             }),

@@ -1,6 +1,10 @@
-//! The limits that pam_limits sets: the user's, and not the session process's.
+//! What pam_limits and other modules set for the shell: limits, the root directory, the file mode mask. They are the
+//! user's, and not the session process's.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 
 use crate::accounts::{ALICE, Account, BOB};
 use crate::peer::Peer;
@@ -121,5 +125,105 @@ fn a_file_mode_mask_that_a_module_sets_is_the_shells() {
         let session = Process::of(shell).unwrap().parent;
         let status = fs::read_to_string(format!("/proc/{session}/status")).unwrap();
         assert!(status.lines().any(|line| line == "Umask:\t0022"), "{status}");
+    });
+}
+
+/// A root directory with the programs of this machine and a home of alice.
+const JAIL: &str = "/tmp/jail";
+
+/// Makes it, and has pam_limits put alice in it.
+fn jail_alice() {
+    fs::create_dir(JAIL).unwrap();
+    for name in ["bin", "sbin", "usr", "lib", "lib32", "lib64"].map(|name| format!("/{name}")) {
+        let place = format!("{JAIL}{name}");
+        match fs::read_link(&name) {
+            Ok(target) => symlink(target, place).unwrap(),
+            Err(_) if Path::new(&name).is_dir() => {
+                fs::create_dir_all(&place).unwrap();
+                let bound = Command::new("mount").args(["--bind", &name, &place]).status().unwrap();
+                assert!(bound.success());
+            }
+            Err(_) => {}
+        }
+    }
+    fs::create_dir_all(format!("{JAIL}/etc")).unwrap();
+    fs::copy("/etc/profile", format!("{JAIL}/etc/profile")).unwrap();
+    fs::create_dir_all(format!("{JAIL}/proc")).unwrap();
+    assert!(
+        Command::new("mount")
+            .args(["-t", "proc", "proc", &format!("{JAIL}/proc")])
+            .status()
+            .unwrap()
+            .success()
+    );
+    // By a link that is right inside only.
+    fs::create_dir_all(format!("{JAIL}/homes/alice")).unwrap();
+    symlink("/homes", format!("{JAIL}/home")).unwrap();
+    fs::write(format!("{JAIL}/homes/alice/inside"), "").unwrap();
+    limit(ALICE, &[&format!("hard chroot {JAIL}")]);
+}
+
+/// The root and the working directory of the process that stands for the session of this shell, and its file mode mask.
+fn place_of_session(peer: &mut Peer) -> [String; 3] {
+    let shell: u32 = peer.run("echo $$").parse().unwrap();
+    let session = Process::of(shell).unwrap().parent;
+    let [root, working] = ["root", "cwd"]
+        .map(|name| fs::read_link(format!("/proc/{session}/{name}")).unwrap().display().to_string());
+    let status = fs::read_to_string(format!("/proc/{session}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:\t")).unwrap();
+    [root, working, mask.to_owned()]
+}
+
+#[test]
+fn a_root_directory_that_a_module_sets_is_the_shells() {
+    world(|world| {
+        if !has_readers() || !build() {
+            return;
+        }
+        fs::write("/home/alice/outside", "").unwrap();
+        jail_alice();
+        let _daemon = world.serve("");
+        whole_session(ALICE, 1, |peer| {
+            assert_eq!(peer.run("pwd; echo *; echo $HOME; umask"), "/homes/alice\ninside\n/home/alice\n0022");
+            assert_eq!(peer.run("cd /; echo e*/* h*"), "etc/profile home homes");
+            // No descriptor leads out.
+            let outside = peer.run("ls -l /proc/$$/fd | grep -v /pts/ | grep -- '->' | wc -l");
+            assert_eq!(outside, "0");
+            assert_eq!(place_of_session(peer), ["/", "/", "0022"]);
+        });
+        closed(world, 1);
+        // The registry is reached, and what is written for the session stays outside.
+        assert!(!fs::exists(format!("{JAIL}/var")).unwrap() && !fs::exists(format!("{JAIL}/run")).unwrap());
+        assert_eq!(world.audit.of("session-trouble"), Vec::<String>::new());
+
+        // The home and the shell are those inside.
+        fs::rename(format!("{JAIL}/homes/alice"), format!("{JAIL}/homes/away")).unwrap();
+        whole_session(ALICE, 2, |peer| {
+            assert!(String::from_utf8_lossy(&peer.data).contains("No directory, logging in with HOME=/"));
+            assert_eq!(peer.run("pwd; echo $HOME"), "/\n/");
+        });
+        world.audit.wait_count("session-trouble", 1);
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        fs::copy("/bin/sh", "/tmp/own-shell").unwrap();
+        fs::write("/etc/passwd", passwd.replace("/home/alice:/bin/sh", "/home/alice:/tmp/own-shell"))
+            .unwrap();
+        let mut peer = Peer::hello("nobody", "alice");
+        peer.expect("Password: ");
+        peer.send(format!("{}\r", ALICE.password));
+        peer.expect("cannot start /tmp/own-shell: No such file or directory");
+    });
+}
+
+#[test]
+fn a_working_directory_that_a_module_sets_is_not_the_session_processs() {
+    world(|world| {
+        if !build() {
+            return;
+        }
+        service_with("session required PROBE chdir=/tmp\nsession required pam_umask.so umask=027");
+        let _daemon = world.serve("");
+        let mut peer = Peer::log_in(ALICE);
+        assert_eq!(peer.run("pwd; umask"), "/home/alice\n0027");
+        assert_eq!(place_of_session(&mut peer), ["/", "/", "0022"]);
     });
 }

@@ -96,6 +96,8 @@ static int step(pam_handle_t *pam, const char *name, int argc, const char **argv
         abort();
     if (argument(argc, argv, "segv"))
         *(volatile int *)NULL = 1;
+    if ((value = argument(argc, argv, "chdir")) && chdir(value) != 0)
+        return PAM_SYSTEM_ERR;
     if ((value = argument(argc, argv, "pause")))
         sleep((unsigned)atoi(value));
     if (argument(argc, argv, "impossible")) {
