@@ -76,8 +76,10 @@ pub struct Message {
     /// Write to everybody who is logged in
     #[arg(long)]
     pub all: bool,
-    /// The session's number, without --all, and the text, in one word or more
-    #[arg(value_name = "ID|TEXT", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    /// The session's number, without --all, and the text, in one word or more; after `--` words
+    /// may begin with `-`
+    // Options are options after the text as well: what an administrator adds must not be shown to users.
+    #[arg(value_name = "ID|TEXT", required = true)]
     pub words: Vec<String>,
     /// Whom to ask.
     #[command(flatten)]
@@ -131,6 +133,7 @@ pub struct DaemonStatus {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use clap::error::ErrorKind;
 
     use super::super::{Cli, Command};
     use super::*;
@@ -167,9 +170,55 @@ mod tests {
         };
         assert_eq!(parts("3 go home"), Ok((Recipients::Ids(vec![3]), "go home".to_owned())));
         assert_eq!(parts("--all 3 minutes"), Ok((Recipients::All, "3 minutes".to_owned())));
+        assert_eq!(parts("3 minutes --all"), Ok((Recipients::All, "3 minutes".to_owned())));
         let error = Cli::try_parse_from(["rlogind", "kill", "x"]).unwrap_err().to_string();
         assert!(error.contains("no session's number; `rlogind sessions` lists them under ID"), "{error}");
         assert!(parts("alice hello").is_err() && parts("3").is_err());
         assert!(parts(&format!("3 {}", "a".repeat(LONGEST_MESSAGE + 1))).is_err());
+    }
+
+    #[test]
+    fn options_are_options_before_in_and_after_the_text() {
+        let message = |line: &str| {
+            let words = format!("rlogind message {line}");
+            let cli = super::super::read(words.split_whitespace().map(Into::into).collect());
+            let Some(Command::Control(Control::Message(message))) = cli.map_err(|e| e.kind())?.command else {
+                panic!("another command")
+            };
+            Ok(message)
+        };
+        for line in [
+            "--config /c --socket /s --all go home",
+            "--all go --config /c home --socket /s",
+            "--all go home --config=/c --socket=/s",
+            "go home --socket /s --all --config /c",
+        ] {
+            let message = message(line).unwrap();
+            assert_eq!(message.parts(), Ok((Recipients::All, "go home".to_owned())), "{line}");
+            assert_eq!(message.daemon.socket, Some("/s".into()), "{line}");
+            assert_eq!(message.daemon.config.path(), Some(std::path::Path::new("/c")), "{line}");
+        }
+        for (line, text) in [
+            ("--all -- -5 degrees", "-5 degrees"),
+            ("--all -- --config /c --config /d", "--config /c --config /d"),
+            ("--all see -- --socket /s", "see --socket /s"),
+            ("--all - pause -", "- pause -"),
+            ("3 -- --all", "--all"),
+            ("-- 3 --all -- x", "--all -- x"),
+        ] {
+            let message = message(line).unwrap();
+            assert_eq!(message.parts().unwrap().1, text, "{line}");
+            assert_eq!(message.daemon, Socket::default(), "{line}");
+            assert_eq!(message.all, line.starts_with("--all"), "{line}");
+        }
+        for (line, kind) in [
+            ("--all hi --config", ErrorKind::InvalidValue),
+            ("--all hi --config /c --config /d", ErrorKind::ArgumentConflict),
+            ("--all hi --socket /s --socket /s", ErrorKind::ArgumentConflict),
+            ("--all -5 degrees", ErrorKind::UnknownArgument),
+            ("--all hi --confg /c", ErrorKind::UnknownArgument),
+        ] {
+            assert_eq!(message(line), Err(kind), "{line}");
+        }
     }
 }

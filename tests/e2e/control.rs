@@ -510,12 +510,17 @@ fn a_command_with_a_configuration_that_cannot_be_used_asks_nobody() {
                 let (command, words) = command.split_first().unwrap();
                 // A socket that is named as well makes it no better.
                 for socket in [[].as_slice(), &["--socket", SOCKET]] {
-                    let args = [&[*command, "--config", file], socket, words].concat();
-                    let told = fails(&args);
-                    assert!(
-                        told.contains(why) && told.contains("the daemon is not asked"),
-                        "{args:?}: {told}"
-                    );
+                    let config: &[&str] = &["--config", file];
+                    for args in [
+                        [&[*command], config, socket, words].concat(),
+                        [&[*command], words, config, socket].concat(),
+                    ] {
+                        let told = fails(&args);
+                        assert!(
+                            told.contains(why) && told.contains("the daemon is not asked"),
+                            "{args:?}: {told}"
+                        );
+                    }
                 }
             }
         }
