@@ -198,7 +198,7 @@ fn whatever_the_file_is_like_its_bytes_stay() {
         b"daytime stream tcp nowait root internal",
         crlf.as_bytes(),
         crlf.trim_end().as_bytes(),
-        b"# \xe4\xff \0 not UTF-8\n\n\n",
+        b"# \xe4\xff not UTF-8\n\n\n",
         b"#@ ipsec policy\n*:\ntcpmux stream tcp nowait root internal\n",
     ];
     for conf in table {
@@ -306,8 +306,8 @@ fn xinetds_own_tcpmux_is_switched_on_once() {
 
 #[test]
 fn an_entry_that_is_not_ours_is_never_doubled() {
-    for line in ["tcpmux/+login stream tcp", "tcpmux/LOGIN\tstream", "*:tcpmux/rlogin stream"] {
-        let world = World::with_inetd(format!("{INETD_CONF}{line}\n"));
+    for service in ["tcpmux/+login", "tcpmux/LOGIN", "*:tcpmux/rlogin"] {
+        let world = World::with_inetd(format!("{INETD_CONF}{service}\tstream tcp nowait root /x x\n"));
         let before = world.files();
         let error = world.register(QUIETLY).unwrap_err();
         assert!(error.starts_with(&world.inetd_conf().display().to_string()), "{error}");
@@ -320,6 +320,7 @@ fn an_entry_that_is_not_ours_is_never_doubled() {
     for (text, refused) in [
         (section("TCPMUX", "no"), true),
         (section("TCPMUXPLUS UNLISTED", "no"), true),
+        (section("UNLISTED\n\ttype += TCPMUX", "no"), true),
         (section("TCPMUX", "yes"), false),
         // rlogin on a port of its own is no hindrance.
         (section("UNLISTED", "no"), false),
@@ -358,6 +359,12 @@ fn what_is_no_configuration_of_a_superserver_is_refused_and_left_alone() {
         ("# rlogind\n[limits]\nsessions = 7\n", ": line 2 is no line of an inetd.conf"),
         ("\u{7f}ELF\u{2}\u{1}\0\0 \0\n", ": line 1 is no line of an inetd.conf"),
         (XINETD_ECHO, "it is a file of xinetd's, whose directory goes with --xinetd-dir"),
+        ("root:x:0:\ndaemon:x:1:\n", ": it has less than these six words"),
+        ("root:*::\ndaemon:*::\n", ": it has less than these six words"),
+        ("services:\nnetworks:\n", ": line 1 is no line"),
+        ("# \0\n", ": it has a control character"),
+        ("video stream file.mp4\n", ": it has less than these six words"),
+        ("login stream xyz nowait root /x\n", ": \"xyz\" is no protocol"),
     ] {
         let world = World::with_inetd(text);
         said(&world, ["--inetd-conf", world.inetd_conf().to_str().unwrap(), why]);
@@ -367,6 +374,20 @@ fn what_is_no_configuration_of_a_superserver_is_refused_and_left_alone() {
     let directory = directory.to_str().unwrap();
     said(&world, ["--xinetd-dir", directory, ": not xinetd's directory: none of its files has a section"]);
     said(&world, ["--inetd-conf", directory, ": not a regular file"]);
+    // Nor is one that has only what xinetd does not read.
+    let other = |name: &str| World::with_xinetd(&[(name, "a = 1\n")]);
+    for world in [other("a.toml"), other(".hidden"), other("a~"), {
+        let world = World::with_xinetd(&[]);
+        fs::create_dir(world.places.xinetd.config.join("folder")).unwrap();
+        world
+    }] {
+        let directory = world.places.xinetd.config.clone();
+        said(
+            &world,
+            ["--xinetd-dir", directory.to_str().unwrap(), ": not xinetd's directory: none of its files"],
+        );
+    }
+    said(&world, ["--xinetd-dir", "/dev", ": not xinetd's directory: none of its files has a section"]);
     let missing = world.root.path().join("missing");
     said(&world, ["--inetd-conf", missing.to_str().unwrap(), ": there is no such file"]);
     said(&world, ["--xinetd-dir", missing.to_str().unwrap(), ": there is no such directory"]);
@@ -378,6 +399,14 @@ fn what_is_no_configuration_of_a_superserver_is_refused_and_left_alone() {
     // One that is astray among xinetd's is nothing to us.
     let world = World::with_xinetd(&[("echo", XINETD_ECHO), ("README", "read me\n")]);
     world.register(QUIETLY).unwrap();
+    // A directory is xinetd's when its configuration says so, and may be when it is empty.
+    World::with_xinetd(&[]).register(QUIETLY).unwrap();
+    let world = World::with_xinetd(&[("a.toml", "a = 1\n")]);
+    let conf = world.root.path().join("xinetd.conf");
+    for (directory, is_fine) in [("/etc", false), (world.places.xinetd.config.to_str().unwrap(), true)] {
+        fs::write(&conf, format!("defaults\n{{\n}}\n\nincludedir {directory}\n")).unwrap();
+        assert_eq!(world.register(QUIETLY).is_ok(), is_fine, "{directory}");
+    }
     // What is ours can be taken out of whatever it stands in.
     let world = World::with_inetd(format!("nonsense\n{ENTRY}"));
     world.unregister(QUIETLY).unwrap();

@@ -190,21 +190,42 @@ fn check(superserver: &Superserver, content: &[u8]) -> io::Result<()> {
             if !foreign::is_blank(&own) && !foreign::is_xinetd(&own) {
                 return Err(file::error(&superserver.file(), "it is there and is no file of xinetd's"));
             }
-            let others = xinetd_files(superserver)?;
-            let others: Vec<&PathBuf> =
-                others.iter().filter(|path| path.parent() == Some(&superserver.config)).collect();
-            // A file that is astray in there is its owner's affair.
-            let is_one = |path: &&PathBuf| {
-                regular::read(path, LONGEST_FILE)
-                    .is_ok_and(|text| foreign::is_xinetd(&String::from_utf8_lossy(&text)))
-            };
-            if others.is_empty() || others.iter().any(is_one) || foreign::is_xinetd(&own) {
+            if foreign::is_xinetd(&own) || is_xinetds_directory(superserver)? {
                 return Ok(());
             }
-            let why = "not xinetd's directory: none of its files has a section \"service NAME { ... }\"";
+            let why = "not xinetd's directory: none of its files has a section \"service NAME { ... }\", and no \
+                       xinetd.conf beside it has an includedir with it";
             Err(file::error(&superserver.config, why))
         }
     }
+}
+
+/// Whether xinetd reads the directory, by what is in it or beside it, or nothing says that it is another's.
+fn is_xinetds_directory(superserver: &Superserver) -> io::Result<bool> {
+    let directory = &superserver.config;
+    let ours = superserver.file();
+    let mut entries = fs::read_dir(directory).map_err(|e| file::error(directory, e))?;
+    if entries.all(|entry| entry.is_ok_and(|entry| entry.path() == ours)) {
+        return Ok(true);
+    }
+    let text = |path: &Path| {
+        regular::read(path, LONGEST_FILE).map(|text| String::from_utf8_lossy(&text).into_owned())
+    };
+    for path in xinetd_files(superserver)? {
+        // A file that is astray in there is its owner's affair.
+        let Ok(text) = text(&path) else { continue };
+        let is_ours = |included: &str| {
+            let included = Path::new(included);
+            let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            included.is_absolute() && real(included) == real(directory)
+        };
+        // The other one is xinetd.conf.
+        let inside = path.parent() == Some(directory);
+        if if inside { foreign::is_xinetd(&text) } else { foreign::included(&text).any(is_ours) } {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// As [`check`]: but an entry of ours can be taken out of whatever it stands in.
