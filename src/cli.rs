@@ -121,7 +121,7 @@ pub struct Doctor {
     #[command(flatten)]
     pub config: ConfigFile,
     /// Look at this client as well; may be repeated
-    #[arg(long, value_name = "ADDR", value_parser = canonical_address)]
+    #[arg(long, value_name = "ADDR", value_parser = config::client_address)]
     pub client: Vec<IpAddr>,
     /// Answer in JSON
     #[arg(long)]
@@ -251,16 +251,16 @@ pub enum Trust {
 pub struct Explain {
     /// The client's address
     // v4-mapped addresses are IPv4 everywhere in this program.
-    #[arg(long, value_name = "ADDR", value_parser = canonical_address)]
+    #[arg(long, value_name = "ADDR", value_parser = config::client_address)]
     pub from: IpAddr,
     /// The client's port
-    #[arg(long, value_name = "N", default_value_t = 1023, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1023, value_parser = config::port)]
     pub port: u16,
     /// The user on the client's side
     #[arg(long, value_name = "NAME")]
     pub remote_user: String,
     /// The account on this machine
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = config::account_to_find)]
     pub user: String,
     /// The configuration file.
     #[command(flatten)]
@@ -274,7 +274,7 @@ pub struct Explain {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct CheckTrust {
     /// Only this account's files
-    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    #[arg(long, value_name = "NAME", conflicts_with = "all", value_parser = config::account_to_find)]
     pub user: Option<String>,
     /// Every account's files; what is done without --user as well
     #[arg(long)]
@@ -295,6 +295,13 @@ pub fn read(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
         // clap takes the last one, and a command would ask another daemon than the one that was named first.
         let text = "the argument '--config <FILE>' cannot be used multiple times";
         return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+    }
+    let listen = &cli.serve.listen;
+    if let Some((_, address)) =
+        listen.iter().enumerate().find(|(at, address)| listen[..*at].contains(address))
+    {
+        let text = format!("--listen: {}", config::twice(*address));
+        return Err(Cli::command().error(ErrorKind::ValueValidation, text));
     }
     // All but --config, which every command knows: it would be ignored.
     let stray = cli.serve.stray_option().filter(|_| cli.command.is_some());
@@ -322,10 +329,6 @@ fn as_inetd(mut arguments: Vec<OsString>) -> Vec<OsString> {
         arguments.insert(1, "inetd".into());
     }
     arguments
-}
-
-fn canonical_address(text: &str) -> Result<IpAddr, String> {
-    text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| "not an IP address".to_owned())
 }
 
 #[cfg(test)]
@@ -485,6 +488,11 @@ mod tests {
             ("rlogind --listen 513", ErrorKind::ValueValidation),
             ("rlogind --listen ::1:513", ErrorKind::ValueValidation),
             ("rlogind --listen 127.0.0.1:0", ErrorKind::ValueValidation),
+            (
+                "rlogind --listen 127.0.0.1:513 --listen [::]:513 --listen 127.0.0.1:513",
+                ErrorKind::ValueValidation,
+            ),
+            ("rlogind --listen [::ffff:127.0.0.1]:513 --listen 127.0.0.1:513", ErrorKind::ValueValidation),
             ("rlogind --daemon check", ErrorKind::ArgumentConflict),
             ("rlogind --port 513", ErrorKind::UnknownArgument),
             ("rlogind start", ErrorKind::InvalidSubcommand),
@@ -509,6 +517,39 @@ mod tests {
         ] {
             assert_eq!(from(line), Err(kind), "{line}");
         }
+    }
+
+    /// Not what a parser of the language says of them.
+    #[test]
+    fn a_wrong_value_is_told_what_would_be_right() {
+        let told = |line: &[&str]| {
+            let line = ["rlogind"].iter().chain(line).map(OsString::from).collect();
+            read(line).unwrap_err().to_string()
+        };
+        let explain = |option: &str, value: &str| {
+            let right = [("--from", "::1"), ("--remote-user", "b"), ("--user", "a")];
+            let right = right.into_iter().filter(|(name, _)| *name != option).flat_map(|(a, b)| [a, b]);
+            told(&["trust", "explain"].into_iter().chain(right).chain([option, value]).collect::<Vec<_>>())
+        };
+        for port in ["x", "", "0", "65536", "-1", "1.5"] {
+            let told = explain("--port", port);
+            let value_is_missing = port.is_empty() || port.starts_with('-');
+            assert!(
+                told.contains("a port is a number from 1 to 65535") || value_is_missing,
+                "{port}: {told}"
+            );
+            assert!(!told.contains("invalid digit"), "{told}");
+        }
+        for told in [explain("--from", "[::1]"), told(&["doctor", "--client", "[::1]"])] {
+            assert!(told.contains("not an IP address (write ::1, without anything around it)"), "{told}");
+        }
+        for told in [explain("--user", ""), told(&["trust", "check", "--user", ""])] {
+            assert!(told.contains("the name of the account is empty"), "{told}");
+        }
+        let twice = told(&["--listen", "127.0.0.1:513", "--listen", "127.0.0.1:513"]);
+        assert!(twice.contains("127.0.0.1:513 stands there twice"), "{twice}");
+        assert!(told(&["--listen", ""]).contains("it is empty"));
+        assert!(told(&["kill", "1.5"]).contains("no session's number"));
     }
 
     #[test]

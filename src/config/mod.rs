@@ -20,10 +20,16 @@ mod value;
 pub use access::Access;
 pub use error::Error;
 pub use parse::{Source, load, load_default_or, parse};
-pub use value::listen_address;
+pub use value::{account_to_find, client_address, listen_address, port};
 
 /// Where the configuration is read from unless `--config` names another file.
 pub const DEFAULT_PATH: &str = "/etc/rlogind.toml";
+
+/// What is said of an address to listen on that is there already.
+#[must_use]
+pub fn twice(address: SocketAddr) -> String {
+    format!("{address} stands there twice")
+}
 
 /// Everything an administrator can set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -125,7 +125,7 @@ fn listen(value: &Value<'_, '_>) -> Result<Vec<SocketAddr>, Error> {
     value.list("an array of addresses", |entry| {
         let address = entry.string("an address in a string", value::listen_address)?;
         if seen.contains(&address) {
-            return Err(entry.error(format!("{address} stands there twice")));
+            return Err(entry.error(super::twice(address)));
         }
         seen.push(address);
         Ok(())

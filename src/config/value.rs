@@ -1,7 +1,7 @@
 //! What a string in the configuration may be: durations, addresses, networks,
 //! names. Pure; each error is the rest of a sentence about the string.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -43,25 +43,128 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
 
 /// What may have been meant instead of an address and a port.
 fn address_hint(text: &str) -> String {
-    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    let ipv4 = text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv4());
-    if ipv4 || bracketed.is_some_and(|text| text.parse::<IpAddr>().is_ok()) || is_host_name(text) {
-        " (the port is missing)".to_owned()
-    } else if text.parse::<IpAddr>().is_ok() || (host.contains(':') && !host.starts_with('[')) {
-        " (an IPv6 address goes in brackets: [::1]:513)".to_owned()
-    } else if is_number(port) && port.parse::<u16>().is_err() {
-        format!(" (port {port} is more than 65535)")
-    } else if is_number(text) {
-        format!(" (0.0.0.0:{text} is every IPv4 address, [::]:{text} every address)")
-    } else if is_number(port) && (host.is_empty() || host == "*") {
-        format!(" (0.0.0.0:{port} is every IPv4 address, [::]:{port} every address)")
-    } else if is_host_name(host) {
-        format!(" ({host} is a name; write its address)")
-    } else {
-        String::new()
+    let every = |port: &str| format!(" (0.0.0.0:{port} is every IPv4 address, [::]:{port} every address)");
+    if text.is_empty() {
+        return " (it is empty)".to_owned();
     }
+    if text.split([',', ';']).flat_map(str::split_whitespace).nth(1).is_some() {
+        return " (write one address only; several are several strings in the list, or several --listen)"
+            .to_owned();
+    }
+    if text.contains(char::is_whitespace) {
+        return " (write it without white space)".to_owned();
+    }
+    if text.contains("://") {
+        return " (write only the address and the port, without \"://\" and what is before it)".to_owned();
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        return bracketed_hint(rest);
+    }
+    if is_number(text) {
+        return every(text);
+    }
+    let is_ipv4 = |text: &str| text.parse::<Ipv4Addr>().is_ok();
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    if text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) || host.contains(':') {
+        return " (an IPv6 address goes in brackets: [::1]:513)".to_owned();
+    }
+    if !host.is_empty() && host.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !is_ipv4(host) {
+        return format!(" ({host} is not an IPv4 address)");
+    }
+    if let Some(hint) = port_hint(port) {
+        return hint;
+    }
+    if host.is_empty() || host == "*" {
+        return every(port);
+    }
+    if is_host_name(host) {
+        return format!(" ({host} is a name; write its address)");
+    }
+    format!(" ({host:?} is not an address)")
+}
+
+/// As [`address_hint`], for what is behind a first bracket.
+fn bracketed_hint(rest: &str) -> String {
+    let Some((address, port)) = rest.split_once(']') else {
+        return " (the closing bracket is missing: [::1]:513)".to_owned();
+    };
+    if address.parse::<Ipv4Addr>().is_ok() {
+        return format!(" (an IPv4 address has no brackets: {address}:513)");
+    }
+    let (ipv6, scope) = address.split_once('%').unwrap_or((address, "0"));
+    if ipv6.parse::<Ipv6Addr>().is_err() {
+        return format!(" ({ipv6:?} is not an IPv6 address)");
+    }
+    if scope.parse::<u32>().is_err() {
+        return format!(
+            " ({scope:?} is not a scope's number; \"ip link\" has the numbers of the interfaces: [fe80::1%2]:513)"
+        );
+    }
+    match port.strip_prefix(':') {
+        Some(port) => port_hint(port).unwrap_or_default(),
+        None if port.is_empty() => " (the port is missing)".to_owned(),
+        None => " (the port goes after a colon: [::1]:513)".to_owned(),
+    }
+}
+
+fn port_hint(port: &str) -> Option<String> {
+    if port.is_empty() {
+        Some(" (the port is missing)".to_owned())
+    } else if port.bytes().any(|b| !b.is_ascii_digit()) {
+        Some(format!(" ({port:?} is no port: {PORTS})"))
+    } else if port.parse::<u16>().is_err() {
+        Some(format!(" (port {port} is more than 65535)"))
+    } else {
+        None
+    }
+}
+
+/// What a port is.
+const PORTS: &str = "a port is a number from 1 to 65535";
+
+/// A client's port.
+///
+/// # Errors
+/// Says what a port is.
+pub fn port(text: &str) -> Result<u16, String> {
+    text.parse().ok().filter(|port| *port != 0).ok_or_else(|| PORTS.to_owned())
+}
+
+/// A client's address; a v4-mapped one becomes IPv4, as everywhere in this program.
+///
+/// # Errors
+/// Says what is wrong, and not with which text.
+pub fn client_address(text: &str) -> Result<IpAddr, String> {
+    let parse = |text: &str| text.parse::<IpAddr>().ok();
+    parse(text).map(|address| address.to_canonical()).ok_or_else(|| {
+        let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        let name = text.rsplit_once(':').map_or(text, |(host, _)| host);
+        let hint = if text.is_empty() {
+            " (it is empty)".to_owned()
+        } else if let Some(address) = bracketed.and_then(parse).or_else(|| parse(text.trim())) {
+            format!(" (write {address}, without anything around it)")
+        } else if text.parse::<IpNet>().is_ok() {
+            " (it is a network; write one address of it)".to_owned()
+        } else if let Ok(address) = text.parse::<SocketAddr>() {
+            format!(" (write {}, without the port)", address.ip())
+        } else if let Some(address) = text.split_once('%').and_then(|(address, _)| parse(address)) {
+            format!(" (write {address}, without the interface)")
+        } else if is_host_name(name) {
+            format!(" ({name} is a name; write its address)")
+        } else {
+            String::new()
+        };
+        format!("not an IP address{hint}")
+    })
+}
+
+/// The name of an account that is looked for, whatever it is like.
+///
+/// # Errors
+/// It is empty.
+pub fn account_to_find(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("the name of the account is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// A whole number with a unit: `500ms`, `10s`, `5m`, `2h`, `1d`.
@@ -308,10 +411,68 @@ mod tests {
             ("[::1]", " (the port is missing)"),
             ("513", " (0.0.0.0:513 is every IPv4 address, [::]:513 every address)"),
             ("*:513", " (0.0.0.0:513 is every IPv4 address, [::]:513 every address)"),
-            ("127.0.0.1:rlogin", ""),
-            ("", ""),
+            (
+                "http://1.2.3.4:513",
+                " (write only the address and the port, without \"://\" and what is before it)",
+            ),
+            (
+                "127.0.0.1:513 [::]:513",
+                " (write one address only; several are several strings in the list, or several --listen)",
+            ),
+            (
+                "127.0.0.1:513,[::]:513",
+                " (write one address only; several are several strings in the list, or several --listen)",
+            ),
+            (" 127.0.0.1:513", " (write it without white space)"),
+            ("1.2.3.4:", " (the port is missing)"),
+            ("[::1]:", " (the port is missing)"),
+            ("1.2.3.4:-1", " (\"-1\" is no port: a port is a number from 1 to 65535)"),
+            ("[::1]:+1", " (\"+1\" is no port: a port is a number from 1 to 65535)"),
+            ("127.0.0.1:rlogin", " (\"rlogin\" is no port: a port is a number from 1 to 65535)"),
+            ("256.1.1.1:513", " (256.1.1.1 is not an IPv4 address)"),
+            ("10.1", " (10.1 is not an IPv4 address)"),
+            ("[127.0.0.1]:513", " (an IPv4 address has no brackets: 127.0.0.1:513)"),
+            ("[host]:513", " (\"host\" is not an IPv6 address)"),
+            (
+                "[fe80::1%lo]:513",
+                " (\"lo\" is not a scope's number; \"ip link\" has the numbers of the interfaces: [fe80::1%2]:513)",
+            ),
+            ("[::1:513", " (the closing bracket is missing: [::1]:513)"),
+            ("[::1]513", " (the port goes after a colon: [::1]:513)"),
+            ("", " (it is empty)"),
         ] {
             assert_eq!(listen_address(text), Err(format!("{text:?} is not ADDRESS:PORT{hint}")));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_wrong_address_is_without_a_hint(
+            text in proptest::prop_oneof!["[0-9a-fgz:.%*/\\[\\], -]{0,24}", "\\PC{0,12}"]
+        ) {
+            if let Err(why) = listen_address(&text) {
+                proptest::prop_assert!(why.ends_with(')') || why.ends_with("has port 0"), "{}", why);
+            }
+            let _ = client_address(&text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_clients_address_is_told_with_a_hint() {
+        assert_eq!(client_address("::ffff:192.0.2.7"), Ok("192.0.2.7".parse().unwrap()));
+        for (text, hint) in [
+            ("[::1]", " (write ::1, without anything around it)"),
+            ("::1 ", " (write ::1, without anything around it)"),
+            ("localhost", " (localhost is a name; write its address)"),
+            ("localhost:513", " (localhost is a name; write its address)"),
+            ("10.0.0.0/8", " (it is a network; write one address of it)"),
+            ("1.2.3.4:5", " (write 1.2.3.4, without the port)"),
+            ("[::1]:5", " (write ::1, without the port)"),
+            ("fe80::1%eth0", " (write fe80::1, without the interface)"),
+            ("256.1.1.1", ""),
+            ("", " (it is empty)"),
+        ] {
+            assert_eq!(client_address(text), Err(format!("not an IP address{hint}")), "{text}");
         }
     }
 
