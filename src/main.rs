@@ -143,7 +143,7 @@ fn rehearse(channel: Channel) -> io::Result<()> {
     monitor::rehearse(&channel, || {
         let cli = cli::read(arguments.collect()).map_err(|error| error.to_string())?;
         let loaded = config::load_default_or(cli.serve.config.path());
-        let (mut config, source) = loaded.map_err(|error| error.to_string())?;
+        let (mut config, source) = loaded.map_err(|error| error.brief())?;
         if !cli.serve.listen.is_empty() {
             config.listen = cli.serve.listen;
         }
@@ -205,7 +205,7 @@ fn inetd(args: Inetd) -> ExitCode {
     let (mut config, source) = match config::load_default_or(args.config.path()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            monitor::complain(&error.to_string());
+            monitor::complain(&error.brief());
             return ExitCode::FAILURE;
         }
     };

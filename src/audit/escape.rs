@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 const WORD_LIMIT: usize = 64;
 /// Bytes that free text in a sentence may take, once escaped.
 const TEXT_LIMIT: usize = 512;
-/// Bytes that a module's line may take, once escaped.
+/// Bytes that a module's line, or a list of errors, may take, once escaped.
 const LINE_LIMIT: usize = 1024;
 /// Bytes that the value of a field may take, once escaped.
 const VALUE_LIMIT: usize = 256;
@@ -24,7 +24,7 @@ pub(super) struct Word<'a>(pub(super) &'a str);
 /// what it says cannot be taken for the part that is ours.
 pub(super) struct Text<'a>(pub(super) &'a str);
 
-/// A whole line that is not ours.
+/// A whole line that is not ours, or a list of errors.
 pub(super) struct Foreign<'a>(pub(super) &'a str);
 
 /// What stands between the quotes of a field.

@@ -11,7 +11,7 @@ use std::fmt::{self, Display, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::escape::{Text, Value, Word};
+use super::escape::{Foreign, Text, Value, Word};
 use super::event::{EndedBy, Event, LoginEvent, SessionEnd, Via};
 
 /// How much a line matters; the names are those of syslog(3).
@@ -61,7 +61,8 @@ pub fn line(event: &Event) -> Line {
             Line::new(Severity::Info, sentence, "config-read").field("path", path).times(*count)
         }
         Event::ConfigRefused { path, error, count } => {
-            let sentence = format!("configuration {} refused, nothing changed: {}", Word(path), Text(error));
+            let sentence =
+                format!("configuration {} refused, nothing changed: {}", Word(path), Foreign(error));
             let line = Line::new(Severity::Error, sentence, "config-refused").field("path", path);
             line.field("error", error).times(*count)
         }

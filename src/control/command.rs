@@ -40,12 +40,12 @@ impl Place<'_> {
         match loaded {
             Ok((config, _)) => Ok(self.socket.map_or(config.control.socket, Path::to_owned)),
             Err(error) if self.config.is_some() => {
-                Err(io::Error::other(format!("{error}; the daemon is not asked")))
+                Err(io::Error::other(format!("{}; the daemon is not asked", error.brief())))
             }
             Err(error) => {
                 // The daemon runs with the one before, and has to be looked after all the same.
                 let socket = Control::default().socket;
-                let _ = writeln!(io::stderr(), "rlogind: {error}; asking at {}", socket.display());
+                let _ = writeln!(io::stderr(), "rlogind: {}; asking at {}", error.brief(), socket.display());
                 Ok(socket)
             }
         }

@@ -32,8 +32,8 @@ pub const REHEARSAL_ROLE: &str = "--role=rehearsal";
 pub(super) const TRIAL_VARIABLE: &str = "RLOGIND_TRIAL";
 /// How long that may take. A name service may be slow.
 const REHEARSAL_TIME: Duration = Duration::from_secs(30);
-/// The longest reason that is passed on, in characters.
-const LONGEST_REASON: usize = 500;
+/// The longest reason that is passed on, in characters. As JSON it fits a message whatever the characters are.
+const LONGEST_REASON: usize = 1000;
 
 /// What an image is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,6 +199,9 @@ impl Monitor {
                 Err("it does not know of taking over".to_owned())
             }
             Ok(Received::Closed) => Err("it ended".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err("its answer is too long to be read; its check command says what is wrong".to_owned())
+            }
             Err(error) => Err(format!("it cannot be asked: {error}")),
         };
         let Some((purpose, image, settings)) = self.end_rehearsal() else { return };
@@ -305,7 +308,15 @@ fn read_found(text: &[u8], files: Vec<OwnedFd>) -> Result<Image, String> {
 }
 
 fn shown(reason: &str) -> String {
-    crate::control::visible(reason).chars().take(LONGEST_REASON).collect()
+    cut(&crate::control::visible(reason))
+}
+
+/// At most [`LONGEST_REASON`] characters, with a sign where it was cut.
+fn cut(reason: &str) -> String {
+    match reason.char_indices().nth(LONGEST_REASON) {
+        Some((end, _)) => format!("{}…", &reason[..end]),
+        None => reason.to_owned(),
+    }
 }
 
 /// The settings that a rehearsal of this image has found.
@@ -319,4 +330,28 @@ pub(super) fn read_settings(file: OwnedFd) -> io::Result<Settings> {
 /// The same settings again, for this image and the configuration that applies.
 pub(super) fn write_settings(settings: &Settings) -> io::Result<OwnedFd> {
     memory_file::write(&postcard::to_stdvec(settings).map_err(io::Error::other)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::channel::MAX_MESSAGE;
+
+    #[test]
+    fn any_reason_arrives_and_shows_where_it_was_cut() {
+        for piece in ["a", "\u{e4}", "\u{1f600}", "\0", "\"", "\\", "\u{2028}", "two words "] {
+            for length in [1, 999, 1000, 1001, 100_000] {
+                let reason: String = piece.chars().cycle().take(length).collect();
+                let bytes = answer::refusal(&reason).unwrap();
+                assert!(bytes.len() < MAX_MESSAGE, "{piece:?}: {}", bytes.len());
+                let told = read_reply(&bytes, Vec::new()).unwrap_err();
+                assert_eq!(told.chars().next(), crate::control::visible(piece).chars().next());
+                assert!(told.chars().count() <= LONGEST_REASON + 1);
+                assert_eq!(
+                    told.ends_with('…'),
+                    crate::control::visible(&reason).chars().count() > LONGEST_REASON
+                );
+            }
+        }
+    }
 }

@@ -469,6 +469,23 @@ fn a_reload_is_answered_when_it_is_in_force_or_refused() {
         let refused = fails(&["reload"]);
         assert!(refused.contains("/etc/rlogind.toml:2: limits.sesions: unknown key"), "{refused}");
         assert_eq!(json(&["status", "--json"])["limits"]["sessions"], 7);
+        // However much is wrong, the first of it is said, and how much more there is.
+        for (nth, count) in [10, 20, 150, 3000].into_iter().enumerate() {
+            let wrong: String = (1..=count).map(|n| format!("wrong{n} = 1\n")).collect();
+            fs::write("/etc/rlogind.toml", format!("[limits]\n{wrong}")).unwrap();
+            let answer = fails(&["reload", "--socket", SOCKET]);
+            let logged = world.audit.wait_count("config-refused", nth + 2).pop().unwrap();
+            for told in [answer.trim_end(), &logged] {
+                assert!(told.contains("/etc/rlogind.toml:2: limits.wrong1: unknown key"), "{told}");
+                let shown = told.split(" event=\"").next().unwrap().matches("unknown key").count();
+                assert!((5..=10).contains(&shown), "{shown}: {told}");
+                let more = format!("; … and {} more (rlogind check shows ", count - shown);
+                assert!(shown == count || told.contains(&more), "{shown}: {told}");
+            }
+        }
+        let checked = told(&run(&["check"]));
+        assert_eq!(checked.matches("unknown key").count(), 100, "{checked}");
+        assert!(checked.contains("FAIL  configuration  … and 2900 more\n"), "{checked}");
         // Several at once are all answered.
         fs::write("/etc/rlogind.toml", "[limits]\nsessions = 9\n").unwrap();
         let many: Vec<_> = (0..5).map(|_| thread::spawn(|| run(&["reload"]))).collect();

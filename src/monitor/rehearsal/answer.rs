@@ -38,7 +38,19 @@ pub fn rehearse(
         Err(_) => Reply::Refused { reason: "this version reads the state of another one only".to_owned() },
     };
     let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-    channel.send(&serde_json::to_vec(&reply)?, &sockets)
+    channel.send(&in_bytes(&reply)?, &sockets)
+}
+
+/// The answer as it is sent: one message, so a reason of any length is cut.
+fn in_bytes(reply: &Reply) -> io::Result<Vec<u8>> {
+    match reply {
+        Reply::Refused { reason } => refusal(reason),
+        Reply::Ready { .. } | Reply::Found => Ok(serde_json::to_vec(reply)?),
+    }
+}
+
+pub(super) fn refusal(reason: &str) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&Reply::Refused { reason: cut(reason) })?)
 }
 
 /// Finds the executable that is to take over. It will run as root, so nobody else may be able to change it.
@@ -76,7 +88,7 @@ pub fn try_out(channel: &Channel) -> io::Result<()> {
         Ok(()) => Reply::Ready { formats: state::formats(), opened: Vec::new(), control: None },
         Err(reason) => Reply::Refused { reason },
     };
-    channel.send(&serde_json::to_vec(&reply)?, &[])
+    channel.send(&in_bytes(&reply)?, &[])
 }
 
 /// Reads what would be handed over, and has a relay enter its sandbox.
