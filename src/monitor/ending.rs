@@ -19,10 +19,7 @@ impl Monitor {
             self.sessions.get_mut(id).into_iter().for_each(|session| session.end_by(EndedBy::Stop));
             self.tell_session(id, Some(&ToSession::HangUp), now);
         }
-        if self.relay.is_none() && self.next.is_none() {
-            // None comes any more that could say so.
-            self.close_all(now);
-        }
+        self.supervise(supervisor::Event::Stop, now);
     }
 
     /// Lets nobody in any more, and ends the daemon when the last user has gone.
@@ -64,14 +61,14 @@ impl Monitor {
     pub(super) fn farewell(&mut self, now: Instant) -> Option<String> {
         let leaving = self.leaving.as_mut()?;
         // A daemon that drains waits for users who have stopped the screen, and will look at the end of the output.
-        let last_output = leaving.stop.is_none() && self.relay.is_some();
+        let last_output = leaving.stop.is_none() && self.relays.current.is_some();
         if self.sessions.living() > 0 || last_output {
             leaving.empty = None;
             return None;
         }
         let empty = *leaving.empty.get_or_insert(now);
         let others = self.helpers.iter().any(|(_, helper)| matches!(helper, Helper::Records(_)))
-            || self.relay.is_some()
+            || self.relays.current.is_some()
             // Killed, and about to end.
             || self.sessions.next_deadline().is_some();
         if others && now < empty + LAST_GRACE {
@@ -101,7 +98,7 @@ impl Monitor {
 
     /// The last thing: closes and removes what is left, without waiting for anybody.
     pub(super) fn end(mut self) {
-        for relay in [self.relay.take(), self.next.take()].into_iter().flatten() {
+        for relay in [self.relays.current.take(), self.relays.next.take()].into_iter().flatten() {
             // It ends when its link does; but one that hangs would keep the port.
             relay.process.kill();
         }

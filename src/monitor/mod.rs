@@ -11,7 +11,7 @@ mod ending;
 mod opening;
 mod records;
 mod rehearsal;
-mod relay_side;
+mod relay;
 mod reload;
 mod serve;
 mod service;
@@ -19,18 +19,14 @@ mod session;
 mod session_side;
 mod spare;
 mod startup;
-mod steps;
-mod succession;
 mod table;
 mod upgrade;
-mod watchdog;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::hash::RandomState;
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -59,12 +55,12 @@ use control::Control;
 use records::RecordsQueue;
 use rehearsal::Rehearsal;
 pub use rehearsal::{REHEARSAL_ROLE, is_trial, rehearse, try_out};
+use relay::Relays;
+use relay::supervisor;
 use session::Session;
 use spare::Closes;
 use startup::{Account, PidFile};
 pub use startup::{Error, pam_service};
-use steps::Step;
-use succession::{Estate, Handing, RelayProcess};
 use table::Sessions;
 use upgrade::Upgrade;
 use upgrade::guard::GuardSide;
@@ -254,7 +250,7 @@ fn take_over(
         }
     }
     monitor.watch_guard(guard).map_err(failed)?;
-    monitor.restart_relay(now);
+    monitor.supervise(supervisor::Event::Begin, now);
     Ok(monitor)
 }
 
@@ -374,28 +370,7 @@ struct Monitor {
     poll: Poll,
     signals: SignalFd,
     parts: RelayParts,
-    /// The relay that serves.
-    relay: Option<RelayProcess>,
-    /// Not all that the relay said has been heard.
-    relay_has_more: bool,
-    /// The relay that takes over when it is ready.
-    next: Option<RelayProcess>,
-    /// The terminals are to be asked for their flow control when a relay serves.
-    ask_flow_control: bool,
-    /// The ids of the next relay's connections begin there.
-    next_ids: u64,
-    /// The relay hands back what it knows.
-    handing: Option<Handing>,
-    /// What the next relay is to have of the one before.
-    estate: Estate,
-    /// What the relay still has to be told before it serves.
-    steps: VecDeque<Step>,
-    /// The relay is to be replaced again as soon as it serves.
-    replace_again: bool,
-    /// When a relay is to be started.
-    relay_again: Option<Instant>,
-    /// How many relays in a row have ended at once.
-    failures: u32,
+    relays: Relays,
     /// When everybody is to be heard again, and told what waits.
     look_again_at: Option<Instant>,
     /// The service manager is to be told when the relay serves.

@@ -88,6 +88,6 @@ impl Monitor {
         self.advance_reloads(ReloadStage::Rehearsed, ReloadStage::Applied);
         // Whoever is let in before the new relay serves is let in by the new limits.
         self.tell_relay(&ToRelay::Limits((&self.config).into()), Vec::new());
-        self.replace_relay(now);
+        self.supervise(supervisor::Event::ReplaceWanted, now);
     }
 }

@@ -32,7 +32,7 @@ impl Monitor {
                 let version = env!("CARGO_PKG_VERSION").to_owned();
                 monitor.log.write(&Event::Started { version, listen }, now);
             }
-            monitor.start_relay(now)?;
+            monitor.start_first_relay(now)?;
             Ok(monitor)
         });
         begun.map_err(|error| Error(format!("cannot start: {error}")))
@@ -66,17 +66,7 @@ impl Monitor {
             poll,
             signals,
             parts,
-            relay: None,
-            relay_has_more: false,
-            next: None,
-            ask_flow_control: false,
-            next_ids: 1,
-            handing: None,
-            estate: Estate::default(),
-            steps: VecDeque::new(),
-            replace_again: false,
-            relay_again: None,
-            failures: 0,
+            relays: Relays::default(),
             look_again_at: None,
             announce: only_client.is_none(),
             rehearsal: None,
@@ -114,7 +104,7 @@ impl Monitor {
                 _ => {}
             }
             let now = Instant::now();
-            if std::mem::take(&mut self.relay_has_more) {
+            if std::mem::take(&mut self.relays.has_more) {
                 self.hear_relay(now);
             }
             for event in &events {
@@ -148,7 +138,7 @@ impl Monitor {
     }
 
     fn patience(&self) -> Option<Duration> {
-        if self.relay_has_more {
+        if self.relays.has_more {
             return Some(Duration::ZERO);
         }
         let due = [

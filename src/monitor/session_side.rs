@@ -42,7 +42,7 @@ impl Monitor {
                 }
                 Ok(Incoming::Message(FromSession::FlowControl(who), _)) => {
                     // A relay that hands back does not pass it on.
-                    self.ask_flow_control |= self.handing.is_some();
+                    self.relays.ask_flow_control |= self.relays.is_handing_back();
                     self.tell_relay(&ToRelay::FlowControl(id, who), Vec::new());
                     continue;
                 }

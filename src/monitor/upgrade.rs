@@ -200,32 +200,25 @@ impl Monitor {
         );
     }
 
-    /// Has the relay hand back, unless it is just beginning or doing so, or a command is about to say what it wants.
+    /// Has the relay hand back, if nothing is in the way: the guard of the upgrade before, or a command that is about
+    /// to say what it wants.
     pub(super) fn begin_upgrade(&mut self, now: Instant) {
-        if self.is_about_to_be_asked() {
-            return;
-        }
-        if self.next.is_some() || self.handing.is_some() || !self.steps.is_empty() || self.guard.is_some() {
-            return;
-        }
-        match &self.relay {
-            Some(_) => self.ask_back(now),
-            None => self.execute_successor(now),
+        if self.circumstances().upgrade {
+            self.supervise(supervisor::Event::UpgradePossible, now);
         }
     }
 
     /// Has the executable on disk take this process over. Returns only if that fails.
     pub(super) fn execute_successor(&mut self, now: Instant) {
-        let Some(successor) = self.upgrade.successor.take() else { return self.restart_relay(now) };
-        if let Some(next) = self.take_next() {
-            self.dispose(next.process);
-        }
+        let Some(successor) = self.upgrade.successor.take() else {
+            return self.supervise(supervisor::Event::ExecuteFailed, now);
+        };
         self.log.write_pending_counts();
         let Err(error) = self.try_successor(&successor, now);
         process::close_on_exec_all();
         self.discard(Some(successor));
         self.no_upgrade(&format!("it cannot be executed: {error}"), now);
-        self.restart_relay(now);
+        self.supervise(supervisor::Event::ExecuteFailed, now);
     }
 
     fn try_successor(&mut self, successor: &Rehearsed, now: Instant) -> io::Result<std::convert::Infallible> {
@@ -286,8 +279,8 @@ impl Monitor {
         }
         let (mut carried, mut file) = (Vec::new(), None);
         if with_relay_state {
-            file = self.estate.file.as_ref().map(|file| keep(file.as_fd())).transpose()?;
-            for (id, socket) in &self.estate.carried {
+            file = self.relays.inheritance.file.as_ref().map(|file| keep(file.as_fd())).transpose()?;
+            for (id, socket) in &self.relays.inheritance.carried {
                 carried.push((*id, keep(socket.as_fd())?));
             }
         }
@@ -307,10 +300,10 @@ impl Monitor {
             activated: self.activated,
             listeners,
             ports: self.parts.ports.clone(),
-            next_ids: self.next_ids,
+            next_ids: self.relays.next_ids,
             file,
             carried,
-            refusals: self.estate.refusals.clone(),
+            refusals: self.relays.inheritance.refusals.clone(),
             draining: self.leaving.is_some(),
             reload_again: self.reload_again,
             helpers,
@@ -394,15 +387,15 @@ impl Monitor {
         self.descriptors = DescriptorLimit { soft, hard };
         self.log.put_back(state.log);
         self.log.take_counts(&state.counts, now);
-        self.next_ids = state.next_ids;
-        self.estate.file = state.file.map(take).transpose()?;
+        self.relays.next_ids = state.next_ids;
+        self.relays.inheritance.file = state.file.map(take).transpose()?;
         // Without what the relay knew, only the terminals know it.
-        self.ask_flow_control = self.estate.file.is_none();
+        self.relays.ask_flow_control = self.relays.inheritance.file.is_none();
         self.reload_again = state.reload_again;
         for (id, number) in state.carried {
-            self.estate.carried.push((id, take(number)?));
+            self.relays.inheritance.carried.push((id, take(number)?));
         }
-        self.estate.refusals = state.refusals;
+        self.relays.inheritance.refusals = state.refusals;
         if state.draining {
             self.leaving = Some(Leaving { cause: "drained".to_owned(), stop: None, empty: None });
         }

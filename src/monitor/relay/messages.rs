@@ -1,7 +1,19 @@
 //! The monitor's side of the relay: answering its requests, and what becomes of one
 //! that misbehaves.
 
-use super::*;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Instant;
+
+use mio::Interest;
+use mio::unix::SourceFd;
+
+use super::supervisor;
+use crate::audit::event::Event;
+use crate::ipc::{ConnectionId, FromRelay, Incoming, ToRelay};
+use crate::monitor::session::Session;
+use crate::monitor::{KILL_GRACE, Monitor, Watched};
 
 /// Messages taken from the relay in one turn.
 const MESSAGES: usize = 256;
@@ -9,16 +21,19 @@ const MESSAGES: usize = 256;
 const MOST_CARRIED: usize = 64 * 1024;
 
 impl Monitor {
-    pub(super) fn hear_relay(&mut self, now: Instant) {
-        if let Some(relay) = &mut self.relay
+    pub(in crate::monitor) fn hear_relay(&mut self, now: Instant) {
+        if let Some(relay) = &mut self.relays.current
             && let Err(error) = relay.link.flush()
             && !is_leaving(&error)
         {
             return self.end_relay("it does not read", now);
         }
-        self.take_steps(now);
+        self.continue_bring_up(now);
         for _ in 0..MESSAGES {
-            let Some(relay) = self.relay.as_mut().filter(|relay| !relay.killed) else { return };
+            if self.relays.is_dying() {
+                return;
+            }
+            let Some(relay) = &mut self.relays.current else { return };
             match relay.link.receive() {
                 Ok(Incoming::Message(message, descriptors)) => {
                     if let Err(violation) = self.obey(message, descriptors, now) {
@@ -32,7 +47,7 @@ impl Monitor {
             }
         }
         // There may be more, of which no event will tell.
-        self.relay_has_more = true;
+        self.relays.has_more = true;
     }
 
     fn obey(
@@ -59,7 +74,7 @@ impl Monitor {
                 if self.sessions.contains(id) {
                     return Err("it asked for the same session twice");
                 }
-                if !self.relay.as_mut().is_some_and(|relay| relay.may_open(id)) {
+                if !self.relays.current.as_mut().is_some_and(|relay| relay.may_open(id)) {
                     return Err("it made up an id");
                 }
                 match self.open_session(id, descriptors.pop(), fields, now) {
@@ -76,14 +91,14 @@ impl Monitor {
                 self.close_session(id, (bytes_in, bytes_out), now);
             }
             FromRelay::Carry(id) => {
-                if self.handing.is_none() || self.estate.carried.len() >= MOST_CARRIED {
+                if self.relays.handover.is_none() || self.relays.inheritance.carried.len() >= MOST_CARRIED {
                     return Err("it handed back what nobody asked for");
                 }
-                if !self.relay.as_ref().is_some_and(|relay| relay.may_carry(id)) {
+                if !self.relays.current.as_ref().is_some_and(|relay| relay.may_carry(id)) {
                     return Err("it made up an id");
                 }
                 // None: we had no room for it, and the client is gone with it.
-                self.estate.carried.extend(descriptors.pop().map(|socket| (id, socket)));
+                self.relays.inheritance.carried.extend(descriptors.pop().map(|socket| (id, socket)));
             }
             FromRelay::HandedBack => return self.handed_back(now),
         }
@@ -112,7 +127,7 @@ impl Monitor {
     }
 
     /// Has the loop told of what a session's process says, and of its end.
-    pub(super) fn watch(&self, session: &Session) -> io::Result<()> {
+    pub(in crate::monitor) fn watch(&self, session: &Session) -> io::Result<()> {
         let registry = self.poll.registry();
         let (link, process) = (session.link.as_raw_fd(), session.process.as_raw_fd());
         let slot = session.slot.value();
@@ -121,11 +136,11 @@ impl Monitor {
     }
 
     fn refuse(&mut self, id: ConnectionId, text: String) {
-        if self.handing.is_some() {
+        if self.relays.is_handing_back() {
             // Nothing else knows of it: the next relay is told. More than there may be connections no relay asks for
             // in earnest.
-            if self.estate.refusals.len() < self.config.limits.sessions as usize {
-                self.estate.refusals.push((id, text));
+            if self.relays.inheritance.refusals.len() < self.config.limits.sessions as usize {
+                self.relays.inheritance.refusals.push((id, text));
             }
         } else {
             self.tell_relay(&ToRelay::Refused(id, text), Vec::new());
@@ -134,9 +149,11 @@ impl Monitor {
 
     /// Tells the relay that serves. One that hands back listens to nothing any more, and
     /// the next one is told of everything that stands in the table.
-    pub(super) fn tell_relay(&mut self, message: &ToRelay, descriptors: Vec<OwnedFd>) {
-        if let Some(relay) = &mut self.relay
-            && self.handing.is_none()
+    pub(in crate::monitor) fn tell_relay(&mut self, message: &ToRelay, descriptors: Vec<OwnedFd>) {
+        if self.relays.is_handing_back() {
+            return;
+        }
+        if let Some(relay) = &mut self.relays.current
             && let Err(error) = relay.link.send(message, descriptors)
             && !is_leaving(&error)
         {
@@ -144,15 +161,13 @@ impl Monitor {
         }
     }
 
+    /// The relay did what its state does not permit: it is killed, and nothing of what it has sent is heard any more.
     pub(super) fn end_relay(&mut self, violation: &str, now: Instant) {
-        if let Some(relay) = &mut self.relay {
-            relay.process.kill();
-            // Nothing of what it has sent since counts.
-            relay.killed = true;
-            relay.due = None;
-            relay.must(DEATH_GRACE, "it was killed and does not end", now);
-            self.warn(format!("the relay is ended: {violation}"), now);
+        if self.relays.current.is_none() || self.relays.is_dying() {
+            return;
         }
+        self.warn(format!("the relay is ended: {violation}"), now);
+        self.supervise(supervisor::Event::Violated, now);
     }
 }
 

@@ -1,14 +1,22 @@
 //! What a new relay is told before it serves: every connection that lives, and the doors.
 
-use super::relay_side::is_leaving;
-use super::session::Stage;
-use super::succession::READY_TIME;
-use super::*;
-use crate::ipc::{Resumed, Traffic};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use super::Inheritance;
+use super::messages::is_leaving;
+use super::process::{READY_TIME, RelayProcess};
+use super::supervisor::Event;
+use crate::ipc::{ConnectionId, Greeting, Resumed, ToRelay, Traffic};
+use crate::monitor::session::Stage;
+use crate::monitor::{Monitor, service};
+use crate::sys::socket;
 
 /// What a new relay is told, one message each.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum BringUpMessage {
     Inherit(OwnedFd),
     Resume(ConnectionId),
     Carried(ConnectionId, OwnedFd),
@@ -20,61 +28,63 @@ pub(super) enum Step {
 
 impl Monitor {
     /// What this relay has to be told, in this order.
-    pub(super) fn plan(&mut self, relay: &mut RelayProcess) -> VecDeque<Step> {
-        let Estate { file, carried, refusals } = std::mem::take(&mut self.estate);
+    pub(super) fn plan_bring_up(&mut self, relay: &mut RelayProcess) -> VecDeque<BringUpMessage> {
+        use BringUpMessage as Message;
+        let Inheritance { file, carried, refusals } = std::mem::take(&mut self.relays.inheritance);
         relay.carried = carried.iter().map(|(id, _)| *id).collect();
         let sessions = self.sessions.iter().filter(|(_, session)| session.closed.is_none());
         let mut living: Vec<ConnectionId> = sessions.map(|(id, _)| id).collect();
         living.sort_unstable();
         let carried = carried.into_iter().filter(|(id, _)| living.binary_search(id).is_err());
-        file.map(Step::Inherit)
+        file.map(Message::Inherit)
             .into_iter()
-            .chain(living.iter().copied().map(Step::Resume))
-            .chain(carried.map(|(id, socket)| Step::Carried(id, socket)))
-            .chain(refusals.into_iter().map(|(id, text)| Step::Refused(id, text)))
-            .chain(self.only_client.take().map(|(greeting, client)| Step::Adopt(greeting, client)))
-            .chain([Step::Limits, Step::Listen])
+            .chain(living.iter().copied().map(Message::Resume))
+            .chain(carried.map(|(id, socket)| Message::Carried(id, socket)))
+            .chain(refusals.into_iter().map(|(id, text)| Message::Refused(id, text)))
+            .chain(self.only_client.take().map(|(greeting, client)| Message::Adopt(greeting, client)))
+            .chain([Message::Limits, Message::Listen])
             .collect()
     }
 
     /// Tells a new relay what it has to know, as far as it reads.
-    pub(super) fn take_steps(&mut self, now: Instant) {
-        while let Some(step) = self.steps.pop_front() {
-            match self.tell_step(&step) {
-                Ok(true) => self.relay.iter_mut().for_each(|relay| relay.due = None),
+    pub(super) fn continue_bring_up(&mut self, now: Instant) {
+        while let Some(message) = self.relays.bring_up.pop_front() {
+            match self.tell_new_relay(&message) {
+                Ok(true) => self.relays.current.iter_mut().for_each(|relay| relay.due = None),
                 Ok(false) => {
                     // Or it could never be replaced, and what waits for it stays open.
-                    if let Some(relay) = &mut self.relay {
+                    if let Some(relay) = &mut self.relays.current {
                         relay.must(READY_TIME, "it does not read", now);
                     }
-                    return self.steps.push_front(step);
+                    return self.relays.bring_up.push_front(message);
                 }
                 // Its process descriptor brings the rest about.
-                Err(error) if is_leaving(&error) => return self.steps.clear(),
+                Err(error) if is_leaving(&error) => return self.relays.bring_up.clear(),
                 Err(_) => {
-                    self.steps.push_front(step);
+                    self.relays.bring_up.push_front(message);
                     return self.look_again(now);
                 }
             }
-            if self.steps.is_empty() {
-                self.serving(now);
+            if self.relays.bring_up.is_empty() {
+                self.supervise(Event::BroughtUp, now);
             }
         }
     }
 
     /// Tells the service manager how things are.
-    pub(super) fn tell_service_manager(&self) {
+    pub(in crate::monitor) fn tell_service_manager(&self) {
         match &self.leaving {
             None => service::ready(&self.parts.listeners),
             Some(_) => service::draining(self.sessions.living()),
         }
     }
 
-    fn tell_step(&mut self, step: &Step) -> io::Result<bool> {
-        let Some(RelayProcess { link, .. }) = &mut self.relay else { return Ok(true) };
-        match step {
-            Step::Inherit(file) => link.try_send(&ToRelay::Inherit, &[file.as_fd()]),
-            Step::Resume(id) => {
+    fn tell_new_relay(&mut self, message: &BringUpMessage) -> io::Result<bool> {
+        use BringUpMessage as Message;
+        let Some(RelayProcess { link, .. }) = &mut self.relays.current else { return Ok(true) };
+        match message {
+            Message::Inherit(file) => link.try_send(&ToRelay::Inherit, &[file.as_fd()]),
+            Message::Resume(id) => {
                 // It may have come to its end meanwhile.
                 let Some(session) = self.sessions.get(*id).filter(|session| session.closed.is_none()) else {
                     return Ok(true);
@@ -93,17 +103,17 @@ impl Monitor {
                 };
                 link.try_send(&ToRelay::Resume(resumed), &[client.as_fd(), leader.as_fd()])
             }
-            Step::Carried(id, socket) => {
+            Message::Carried(id, socket) => {
                 let traffic = Traffic::default();
                 let resumed = Resumed { id: *id, answered: false, traffic, logged_in: false, ended: false };
                 link.try_send(&ToRelay::Resume(resumed), &[socket.as_fd()])
             }
-            Step::Refused(id, text) => link.try_send(&ToRelay::Refused(*id, text.clone()), &[]),
-            Step::Adopt(greeting, client) => link.try_send(&ToRelay::Adopt(*greeting), &[client.as_fd()]),
-            Step::Limits => link.try_send(&ToRelay::Limits((&self.config).into()), &[]),
-            Step::Listen if self.leaving.is_some() => link.try_send(&ToRelay::Stop, &[]),
-            Step::Listen if self.only_connection => Ok(true),
-            Step::Listen => {
+            Message::Refused(id, text) => link.try_send(&ToRelay::Refused(*id, text.clone()), &[]),
+            Message::Adopt(greeting, client) => link.try_send(&ToRelay::Adopt(*greeting), &[client.as_fd()]),
+            Message::Limits => link.try_send(&ToRelay::Limits((&self.config).into()), &[]),
+            Message::Listen if self.leaving.is_some() => link.try_send(&ToRelay::Stop, &[]),
+            Message::Listen if self.only_connection => Ok(true),
+            Message::Listen => {
                 let doors = self.parts.listeners.iter().map(|listener| listener.via).collect();
                 let sockets: Vec<_> =
                     self.parts.listeners.iter().map(|listener| listener.socket.as_fd()).collect();

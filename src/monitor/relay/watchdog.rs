@@ -3,7 +3,9 @@
 //! Two things tell: the turns that the relay counts while it has something to do, and the kernel's word that it was
 //! stopped (SIGCHLD), which it can be while it sleeps. Neither comes while nothing happens.
 
-use super::*;
+use std::time::{Duration, Instant};
+
+use crate::monitor::{Helper, Monitor};
 use crate::sys::liveness::{self, Change};
 
 /// How long after the beginning of a turn it is looked at. It lasts some milliseconds.
@@ -33,14 +35,14 @@ pub(super) struct Suspect {
 impl Monitor {
     /// The relay has something to do: its turn should end soon.
     pub(super) fn expect_turn(&mut self, now: Instant) {
-        if let Some(relay) = &mut self.relay {
+        if let Some(relay) = &mut self.relays.current {
             relay.look = Some(now + TURN_TIME);
         }
     }
 
     /// Looks whether the relay is in a turn that should have ended.
     fn look_at_turn(&mut self, now: Instant) {
-        let Some(relay) = &mut self.relay else { return };
+        let Some(relay) = &mut self.relays.current else { return };
         if relay.look.take_if(|look| *look <= now).is_none() || relay.suspect.is_some() {
             return;
         }
@@ -52,8 +54,8 @@ impl Monitor {
     }
 
     /// A child was stopped or goes on.
-    pub(super) fn hear_child_signal(&mut self, now: Instant) {
-        let Some(relay) = &mut self.relay else { return };
+    pub(in crate::monitor) fn hear_child_signal(&mut self, now: Instant) {
+        let Some(relay) = &mut self.relays.current else { return };
         while let Some(change) = liveness::next_change(&relay.process) {
             relay.suspect = match change {
                 Change::Stopped => {
@@ -66,14 +68,14 @@ impl Monitor {
     }
 
     pub(super) fn suspect_due(&self) -> Option<Instant> {
-        let relay = self.relay.as_ref()?;
+        let relay = self.relays.current.as_ref()?;
         relay.suspect.as_ref().map(|suspect| suspect.look).into_iter().chain(relay.look).min()
     }
 
     /// Looks at a relay that may hang.
     pub(super) fn expire_suspect(&mut self, now: Instant) {
         self.look_at_turn(now);
-        let Some(relay) = &mut self.relay else { return };
+        let Some(relay) = &mut self.relays.current else { return };
         let Some(suspect) = relay.suspect.take_if(|suspect| suspect.look <= now) else { return };
         let used = liveness::processor_time(&relay.process).unwrap_or_default();
         let hung = self.helpers.iter().filter(|(_, helper)| matches!(helper, Helper::HungRelay)).count();
