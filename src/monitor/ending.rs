@@ -83,8 +83,8 @@ impl Monitor {
     pub(super) fn write_epitaphs(&mut self, now: Instant) {
         for id in self.ids() {
             if let Some(session) = self.sessions.get_mut(id) {
-                session.ended.get_or_insert((now, process::End::Unknown));
-                session.closed.get_or_insert((0, 0));
+                session.life.end_process(now, process::End::Unknown);
+                session.life.close((0, 0));
             }
             self.forget_if_over(id, now);
         }

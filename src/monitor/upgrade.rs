@@ -17,13 +17,12 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::OnceLock;
 
 use super::rehearsal::{Purpose, Rehearsed, Settings, TRIAL_VARIABLE, read_settings, write_settings};
-use super::session::Stage;
 use super::*;
 use crate::ipc::SessionLink;
 use crate::sys::memory_file;
-use crate::sys::process::{End, Image};
+use crate::sys::process::Image;
 use guard::{Guard, GuardSide};
-use state::{EndState, MonitorState, SessionState, StageState};
+use state::{MonitorState, SessionState};
 
 pub(super) mod guard;
 pub(super) mod state;
@@ -349,14 +348,9 @@ fn write_session_down(
         leader: kept(&session.leader)?,
         client: kept(&session.client)?,
         before: (session.before.read, session.before.written),
-        stage: match &session.stage {
-            Stage::LoggingIn { reported } => StageState::LoggingIn { reported: *reported },
-            Stage::Open { user, since } => StageState::Open { user: user.clone(), since: ago(*since) },
-        },
+        stage: session.stage.clone().map(ago),
         deadline: deadline.map(|time| time.saturating_duration_since(now)),
-        finished: session.finished.map(|(time, end)| (ago(time), end)),
-        ended: session.ended.map(|(time, end)| (ago(time), EndState::from(end))),
-        closed: session.closed,
+        life: session.life.map(ago),
         killed: session.killed,
         authenticated: session.authenticated,
         by: session.by,
@@ -429,17 +423,12 @@ impl Monitor {
                 name_hash,
                 killed: row.killed,
                 unkillable: false,
-                departed: row.closed.is_some() && !row.authenticated,
+                departed: !row.life.is_connected() && !row.authenticated,
                 released: false,
                 authenticated: row.authenticated,
                 before: socket::Traffic { read, written },
-                stage: match row.stage {
-                    StageState::LoggingIn { reported } => Stage::LoggingIn { reported },
-                    StageState::Open { user, since } => Stage::Open { user, since: then(since) },
-                },
-                finished: row.finished.map(|(ago, end)| (then(ago), end)),
-                ended: row.ended.map(|(ago, end)| (then(ago), End::from(end))),
-                closed: row.closed,
+                stage: row.stage.map(then),
+                life: row.life.map(then),
                 by: row.by,
             };
             self.watch_again(row.id, session, row.deadline.map(|left| now + left))?;
@@ -453,10 +442,10 @@ impl Monitor {
         mut session: Session,
         deadline: Option<Instant>,
     ) -> io::Result<()> {
-        if session.ended.is_none() {
+        if session.life.has_process() {
             self.watch(&session)?;
             // In case that word waited for it still.
-            if session.is_ending() && session.finished.is_none() {
+            if session.life.is_ending() && session.life.shell().is_none() {
                 let _ = session.link.send(&ToSession::HangUp, Vec::new());
             }
         }

@@ -9,7 +9,7 @@ use crate::audit::event::EndedBy;
 use crate::control::protocol::{Answer, LONGEST_MESSAGE, MOST_IDS, Outcome, Recipients};
 use crate::control::visible;
 use crate::ipc::{ConnectionId, Notice, ToSession};
-use crate::monitor::session::Stage;
+use crate::monitor::sessions::Stage;
 use crate::monitor::{HANG_UP_GRACE, Monitor};
 use crate::sys::local::Peer;
 
@@ -29,7 +29,7 @@ impl Monitor {
             let found = self.session_number(number);
             let trouble = match found.and_then(|id| Some((id, self.sessions.get(id)?))) {
                 None => Some(NO_SUCH),
-                Some((_, session)) if session.is_ending() => Some(ENDING),
+                Some((_, session)) if session.life.is_ending() => Some(ENDING),
                 Some((id, session)) => {
                     let told = format!("kill {number} ({} on {})", session.name(), session.tty);
                     self.note_command(peer, &told, now);
@@ -95,7 +95,7 @@ impl Monitor {
         match to {
             Recipients::All => {
                 let open = self.sessions.iter().filter(|(_, session)| {
-                    matches!(session.stage, Stage::Open { .. }) && !session.is_ending()
+                    matches!(session.stage, Stage::Open { .. }) && !session.life.is_ending()
                 });
                 open.map(|(id, session)| (session.number, Some(id))).collect()
             }
@@ -116,7 +116,7 @@ impl Monitor {
         now: Instant,
     ) -> Result<(), &'static str> {
         let session = self.sessions.get_mut(session_id).ok_or(NO_SUCH)?;
-        if session.is_ending() {
+        if session.life.is_ending() {
             return Err(ENDING);
         }
         match &session.stage {

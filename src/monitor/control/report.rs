@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::audit::event::LoginEvent;
 use crate::control::protocol::{Answer, Count, Door, Limits, SessionRow, Sessions, State, Status, Totals};
 use crate::monitor::Monitor;
-use crate::monitor::session::{Session, Stage};
+use crate::monitor::sessions::{Session, Stage};
 use crate::sys::socket;
 use std::os::fd::AsFd;
 
@@ -53,7 +53,7 @@ impl Monitor {
 
 fn state(session: &Session) -> State {
     match &session.stage {
-        _ if session.is_ending() => State::Closing,
+        _ if session.life.is_ending() => State::Closing,
         Stage::LoggingIn { .. } => State::Login,
         Stage::Open { .. } => State::Open,
     }
@@ -67,7 +67,7 @@ fn row(session: &Session, now: Instant, clock: u64) -> SessionRow {
     };
     let ago = now.saturating_duration_since(since).as_secs();
     let client = session.client.as_ref();
-    let (bytes_in, bytes_out) = session.closed.unwrap_or_else(|| {
+    let (bytes_in, bytes_out) = session.life.closed().unwrap_or_else(|| {
         let moved = session.moved();
         // The zero byte is no output.
         (moved.read, moved.written.saturating_sub(1))

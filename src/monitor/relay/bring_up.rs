@@ -10,7 +10,7 @@ use super::messages::is_leaving;
 use super::process::{READY_TIME, RelayProcess};
 use super::supervisor::Event;
 use crate::ipc::{ConnectionId, Greeting, Resumed, ToRelay, Traffic};
-use crate::monitor::session::Stage;
+use crate::monitor::sessions::Stage;
 use crate::monitor::{Monitor, service};
 use crate::sys::socket;
 
@@ -32,7 +32,7 @@ impl Monitor {
         use BringUpMessage as Message;
         let Inheritance { file, carried, refusals } = std::mem::take(&mut self.relays.inheritance);
         relay.carried = carried.iter().map(|(id, _)| *id).collect();
-        let sessions = self.sessions.iter().filter(|(_, session)| session.closed.is_none());
+        let sessions = self.sessions.iter().filter(|(_, session)| session.life.is_connected());
         let mut living: Vec<ConnectionId> = sessions.map(|(id, _)| id).collect();
         living.sort_unstable();
         let carried = carried.into_iter().filter(|(id, _)| living.binary_search(id).is_err());
@@ -86,7 +86,8 @@ impl Monitor {
             Message::Inherit(file) => link.try_send(&ToRelay::Inherit, &[file.as_fd()]),
             Message::Resume(id) => {
                 // It may have come to its end meanwhile.
-                let Some(session) = self.sessions.get(*id).filter(|session| session.closed.is_none()) else {
+                let Some(session) = self.sessions.get(*id).filter(|session| session.life.is_connected())
+                else {
                     return Ok(true);
                 };
                 let (Some(leader), Some(client)) = (&session.leader, &session.client) else {
@@ -99,7 +100,7 @@ impl Monitor {
                     answered: written > 0,
                     traffic: Traffic { bytes_in: read, bytes_out: written.saturating_sub(1) },
                     logged_in: matches!(session.stage, Stage::Open { .. }),
-                    ended: session.finished.is_some() || session.ended.is_some() || session.killed,
+                    ended: session.life.shell().is_some() || !session.life.has_process() || session.killed,
                 };
                 link.try_send(&ToRelay::Resume(resumed), &[client.as_fd(), leader.as_fd()])
             }

@@ -12,7 +12,7 @@ use mio::unix::SourceFd;
 use super::supervisor;
 use crate::audit::event::Event;
 use crate::ipc::{ConnectionId, FromRelay, Incoming, ToRelay};
-use crate::monitor::session::Session;
+use crate::monitor::sessions::Session;
 use crate::monitor::{KILL_GRACE, Monitor, Watched};
 
 /// Messages taken from the relay in one turn.

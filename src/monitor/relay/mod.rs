@@ -123,7 +123,7 @@ impl Monitor {
     pub(super) fn circumstances(&self) -> Circumstances {
         Circumstances {
             single: self.only_connection,
-            sessions: self.sessions.values().filter(|session| session.closed.is_none()).count(),
+            sessions: self.sessions.values().filter(|session| session.life.is_connected()).count(),
             ending: match &self.leaving {
                 None => Ending::No,
                 Some(leaving) if leaving.stop.is_none() => Ending::Draining,

@@ -224,7 +224,7 @@ impl Monitor {
         if std::mem::take(&mut self.relays.ask_flow_control) {
             // After the death of a relay only the terminals know it.
             for id in self.ids() {
-                if self.sessions.get(id).is_some_and(|session| !session.is_ending()) {
+                if self.sessions.get(id).is_some_and(|session| !session.life.is_ending()) {
                     self.tell_session(id, Some(&ToSession::AskFlowControl), now);
                 }
             }

@@ -14,15 +14,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::event::{EndedBy, SessionEnd, Via};
+use crate::audit::event::{EndedBy, Via};
 use crate::control::protocol::Totals;
 use crate::ipc::{ConnectionId, RELAY_STATE};
-use crate::monitor::session::Who;
+use crate::monitor::sessions::{LifeCycle, Stage, Who};
 use crate::records::worker::Task;
-use crate::sys::process::End;
 
 /// The format's number, which comes first.
-pub(in crate::monitor) const VERSION: u16 = 5;
+pub(in crate::monitor) const VERSION: u16 = 6;
 
 /// What a successor has to read: this table, and what relays hand over.
 pub(in crate::monitor) fn formats() -> String {
@@ -100,48 +99,13 @@ pub(in crate::monitor) struct SessionState {
     pub(in crate::monitor) client: Option<RawFd>,
     /// Bytes read and written before the session.
     pub(in crate::monitor) before: (u64, u64),
-    pub(in crate::monitor) stage: StageState,
+    pub(in crate::monitor) stage: Stage<Duration>,
     pub(in crate::monitor) deadline: Option<Duration>,
-    pub(in crate::monitor) finished: Option<(Duration, SessionEnd)>,
-    pub(in crate::monitor) ended: Option<(Duration, EndState)>,
-    pub(in crate::monitor) closed: Option<(u64, u64)>,
+    pub(in crate::monitor) life: LifeCycle<Duration>,
     pub(in crate::monitor) killed: bool,
     pub(in crate::monitor) authenticated: bool,
     /// Who ends it.
     pub(in crate::monitor) by: Option<EndedBy>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in crate::monitor) enum StageState {
-    LoggingIn { reported: bool },
-    Open { user: String, since: Duration },
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(in crate::monitor) enum EndState {
-    Exited(i32),
-    Signaled(i32),
-    Unknown,
-}
-
-impl From<End> for EndState {
-    fn from(end: End) -> EndState {
-        match end {
-            End::Exited(status) => EndState::Exited(status),
-            End::Signaled(signal) => EndState::Signaled(signal),
-            End::Unknown => EndState::Unknown,
-        }
-    }
-}
-
-impl From<EndState> for End {
-    fn from(end: EndState) -> End {
-        match end {
-            EndState::Exited(status) => End::Exited(status),
-            EndState::Signaled(signal) => End::Signaled(signal),
-            EndState::Unknown => End::Unknown,
-        }
-    }
 }
 
 impl MonitorState {
@@ -161,11 +125,13 @@ impl MonitorState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::event::SessionEnd;
     use crate::control::protocol::By;
     use crate::records::worker::Killed;
+    use crate::sys::process::End;
     use crate::sys::records::Stamp;
 
-    fn row(id: u64, stage: StageState, end: EndState) -> SessionState {
+    fn row(id: u64, stage: Stage<Duration>, life: LifeCycle<Duration>) -> SessionState {
         SessionState {
             id: ConnectionId(id),
             number: 70 + id,
@@ -185,9 +151,7 @@ mod tests {
             before: (26, 5),
             stage,
             deadline: Some(Duration::from_secs(4)),
-            finished: Some((Duration::from_secs(5), SessionEnd::Signaled(9))),
-            ended: Some((Duration::from_secs(6), end)),
-            closed: Some((7, 8)),
+            life,
             killed: true,
             authenticated: true,
             by: Some(EndedBy::Kill { uid: 1000 }),
@@ -197,7 +161,9 @@ mod tests {
     /// A change here is a new format: see the module's first lines.
     #[test]
     fn the_table_is_written_as_it_always_was() {
-        let open = StageState::Open { user: "alice".to_owned(), since: Duration::from_secs(9) };
+        let open = Stage::Open { user: "alice".to_owned(), since: Duration::from_secs(9) };
+        let shell = Some((Duration::from_secs(5), SessionEnd::Signaled(9)));
+        let ended = |end| (Duration::from_secs(6), end);
         let state = MonitorState {
             version: "0.1.0".to_owned(),
             pid: 699,
@@ -216,9 +182,14 @@ mod tests {
             reload_again: false,
             helpers: vec![(701, 7, true)],
             sessions: vec![
-                row(1, StageState::LoggingIn { reported: true }, EndState::Exited(3)),
-                row(2, open.clone(), EndState::Signaled(15)),
-                row(3, open, EndState::Unknown),
+                row(
+                    1,
+                    Stage::LoggingIn { reported: true },
+                    LifeCycle::ProcessEnded(None, ended(End::Exited(3))),
+                ),
+                row(2, open.clone(), LifeCycle::Over(shell, ended(End::Signaled(15)), (7, 8))),
+                row(3, open.clone(), LifeCycle::Closed(shell, (7, 8))),
+                row(4, open, LifeCycle::Running(None)),
             ],
             next_number: 73,
             begun: Duration::from_secs(11),
@@ -244,7 +215,7 @@ mod tests {
         };
         let bytes = state.to_bytes().unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!((VERSION, hex.as_str()), (5, include_str!("state.hex").trim()));
+        assert_eq!((VERSION, hex.as_str()), (6, include_str!("state.hex").trim()));
         let read = MonitorState::from_bytes(&bytes).unwrap();
         assert_eq!(read.to_bytes().unwrap(), bytes);
         assert!(MonitorState::from_bytes(&bytes[..bytes.len() - 1]).is_err());

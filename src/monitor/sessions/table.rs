@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
-use super::session::Session;
+use super::Session;
 use crate::crowd::Crowd;
 use crate::ipc::ConnectionId;
 use crate::numbers::Numbers;
@@ -16,7 +16,7 @@ const MOST_DEPARTING: usize = 64;
 /// All sessions by the relay's name for them, each with the moment at which it is killed unless it
 /// has come further. Nobody else keeps that moment, so that table and index cannot disagree.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub(in crate::monitor) struct Sessions {
     rows: HashMap<ConnectionId, (Session, Option<Instant>)>,
     /// The same moments in their order.
     due: BTreeSet<(Instant, ConnectionId)>,
@@ -30,12 +30,12 @@ pub(super) struct Sessions {
 impl Sessions {
     /// How many there are whose process can still be ended: those that count against limits, and that the
     /// daemon's end waits for.
-    pub(super) fn living(&self) -> usize {
+    pub(in crate::monitor) fn living(&self) -> usize {
         self.rows.len() - self.stuck.len()
     }
 
     /// Its process was killed and does not end.
-    pub(super) fn set_stuck(&mut self, id: ConnectionId) {
+    pub(in crate::monitor) fn set_stuck(&mut self, id: ConnectionId) {
         if let Some((session, _)) = self.rows.get(&id) {
             self.departing.remove(id, Source::of(session.peer.ip()));
             self.stuck.insert(id);
@@ -44,7 +44,7 @@ impl Sessions {
 
     /// Its client has left without logging in. Returns who has to end for it, if there are too many of these: the
     /// oldest of whoever has most.
-    pub(super) fn depart(&mut self, id: ConnectionId) -> Option<ConnectionId> {
+    pub(in crate::monitor) fn depart(&mut self, id: ConnectionId) -> Option<ConnectionId> {
         let (session, _) = self.rows.get_mut(&id)?;
         session.departed = true;
         self.departing.insert(id, Source::of(session.peer.ip()));
@@ -52,55 +52,60 @@ impl Sessions {
     }
 
     /// How many there are whose process was killed and does not end.
-    pub(super) fn stuck(&self) -> usize {
+    pub(in crate::monitor) fn stuck(&self) -> usize {
         self.stuck.len()
     }
 
     /// How many of them have this hash of a name, and had time to end.
-    pub(super) fn stuck_of(&self, name_hash: u64) -> usize {
+    pub(in crate::monitor) fn stuck_of(&self, name_hash: u64) -> usize {
         let is_of = |session: &Session| session.unkillable && session.name_hash == name_hash;
         self.stuck.iter().filter(|id| self.get(**id).is_some_and(is_of)).count()
     }
 
     /// The sessions' numbers in the tokens of the event loop.
-    pub(super) fn numbers(&self) -> &Numbers {
+    pub(in crate::monitor) fn numbers(&self) -> &Numbers {
         &self.numbers
     }
 
-    pub(super) fn contains(&self, id: ConnectionId) -> bool {
+    pub(in crate::monitor) fn contains(&self, id: ConnectionId) -> bool {
         self.rows.contains_key(&id)
     }
 
-    pub(super) fn get(&self, id: ConnectionId) -> Option<&Session> {
+    pub(in crate::monitor) fn get(&self, id: ConnectionId) -> Option<&Session> {
         self.rows.get(&id).map(|(session, _)| session)
     }
 
-    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Session> {
+    pub(in crate::monitor) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Session> {
         self.rows.get_mut(&id).map(|(session, _)| session)
     }
 
-    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+    pub(in crate::monitor) fn ids(&self) -> Vec<ConnectionId> {
         self.rows.keys().copied().collect()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Session)> {
+    pub(in crate::monitor) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Session)> {
         self.rows.iter().map(|(id, (session, _))| (*id, session))
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &Session> {
+    pub(in crate::monitor) fn values(&self) -> impl Iterator<Item = &Session> {
         self.rows.values().map(|(session, _)| session)
     }
 
-    pub(super) fn insert(&mut self, id: ConnectionId, session: Session, deadline: Option<Instant>) {
+    pub(in crate::monitor) fn insert(
+        &mut self,
+        id: ConnectionId,
+        session: Session,
+        deadline: Option<Instant>,
+    ) {
         self.remove(id);
-        if session.departed && session.ended.is_none() && !session.killed {
+        if session.departed && session.life.has_process() && !session.killed {
             self.departing.insert(id, Source::of(session.peer.ip()));
         }
         self.rows.insert(id, (session, None));
         self.set_deadline(id, deadline);
     }
 
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Session> {
+    pub(in crate::monitor) fn remove(&mut self, id: ConnectionId) -> Option<Session> {
         self.set_deadline(id, None);
         self.stuck.remove(&id);
         let (session, _) = self.rows.remove(&id)?;
@@ -108,12 +113,12 @@ impl Sessions {
         Some(session)
     }
 
-    pub(super) fn deadline(&self, id: ConnectionId) -> Option<Instant> {
+    pub(in crate::monitor) fn deadline(&self, id: ConnectionId) -> Option<Instant> {
         self.rows.get(&id).and_then(|(_, deadline)| *deadline)
     }
 
     /// The deadline of a session from now on.
-    pub(super) fn set_deadline(&mut self, id: ConnectionId, deadline: Option<Instant>) {
+    pub(in crate::monitor) fn set_deadline(&mut self, id: ConnectionId, deadline: Option<Instant>) {
         let Some((_, own)) = self.rows.get_mut(&id) else { return };
         if let Some(before) = std::mem::replace(own, deadline) {
             self.due.remove(&(before, id));
@@ -122,12 +127,12 @@ impl Sessions {
     }
 
     /// The next deadline of any.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(in crate::monitor) fn next_deadline(&self) -> Option<Instant> {
         self.due.first().map(|(time, _)| *time)
     }
 
     /// Takes one session's deadline away that is over, and says whose it was.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<ConnectionId> {
+    pub(in crate::monitor) fn take_due(&mut self, now: Instant) -> Option<ConnectionId> {
         self.due.first().filter(|(time, _)| *time <= now)?;
         let (_, id) = self.due.pop_first()?;
         let (_, deadline) = self.rows.get_mut(&id)?;
@@ -143,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::ipc::SessionLink;
-    use crate::monitor::session::{Stage, Who};
+    use crate::monitor::sessions::{LifeCycle, Stage, Who};
     use crate::sys::channel::Channel;
     use crate::sys::process::Process;
     use crate::sys::socket::Traffic;
@@ -172,9 +177,7 @@ mod tests {
             authenticated: false,
             before: Traffic::default(),
             stage: Stage::LoggingIn { reported: false },
-            finished: None,
-            ended: None,
-            closed: None,
+            life: LifeCycle::new(),
             by: None,
         }
     }

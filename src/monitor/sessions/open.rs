@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 
-use super::session::{Session, Stage, Who};
-use super::{Listener, Monitor};
+use super::{LifeCycle, Session, Stage, Who};
 use crate::config::UnreservedPort;
 use crate::ipc::{ConnectionId, HandshakeFields, SessionLink, SessionStart, ToSession};
+use crate::monitor::{Listener, Monitor, SESSION_ROLE};
 use crate::sys::channel::Channel;
 use crate::sys::process::Process;
 use crate::sys::{pty, socket};
@@ -26,10 +26,10 @@ const MOST_STUCK: usize = 8;
 
 /// Why there is no session: what the client is told, and what the log is told.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) message: String,
-    pub(super) reason: String,
+pub(in crate::monitor) struct Refusal {
+    pub(in crate::monitor) peer: Option<SocketAddr>,
+    pub(in crate::monitor) message: String,
+    pub(in crate::monitor) reason: String,
 }
 
 impl Refusal {
@@ -40,7 +40,7 @@ impl Refusal {
 
 impl Monitor {
     /// Makes the session of a client, and returns it with the PTY's leader for the relay.
-    pub(super) fn open_session(
+    pub(in crate::monitor) fn open_session(
         &mut self,
         id: ConnectionId,
         client: Option<OwnedFd>,
@@ -102,9 +102,7 @@ impl Monitor {
             released: false,
             authenticated: false,
             stage: Stage::LoggingIn { reported: false },
-            finished: None,
-            ended: None,
-            closed: None,
+            life: LifeCycle::new(),
             by: None,
         };
         Ok((session, for_relay))
@@ -158,7 +156,7 @@ impl Monitor {
     }
 
     /// A hash of a name that tells nobody the name.
-    pub(super) fn name_hash(&self, name: &[u8]) -> u64 {
+    pub(in crate::monitor) fn name_hash(&self, name: &[u8]) -> u64 {
         self.name_key.hash_one(name)
     }
 
@@ -174,7 +172,7 @@ impl Monitor {
         link.set_nonblocking()?;
         // It is there before the process is, which then waits for nothing.
         link.send(&ToSession::Start(start), vec![follower, shared, leader])?;
-        let process = Process::start_role(&mut self.launcher, &self.image, super::SESSION_ROLE, theirs)?;
+        let process = Process::start_role(&mut self.launcher, &self.image, SESSION_ROLE, theirs)?;
         Ok((process, link))
     }
 }

@@ -1,14 +1,24 @@
 //! The monitor's side of the session processes: what they report, and how each of
 //! them is accounted for exactly once.
 
-use super::session::Stage;
-use super::*;
-use crate::audit::event::{EndedBy, LoginEvent};
-use crate::ipc::CloseCause;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
+
+use mio::Interest;
+use mio::unix::SourceFd;
+use nix::sys::signal::Signal;
+
+use super::{LifeCycle, Session, Stage};
+use crate::audit::event::{EndedBy, Event, LoginEvent};
+use crate::ipc::{CloseCause, ConnectionId, FromSession, Incoming, ToRelay, ToSession};
+use crate::monitor::spare::Closes;
+use crate::monitor::{DEATH_GRACE, HANG_UP_GRACE, LAST_WAIT, Monitor, Watched, control};
+use crate::sys::process;
 use crate::wire::window::WindowSize;
 
 impl Monitor {
-    pub(super) fn hear_session(&mut self, id: ConnectionId, now: Instant) {
+    pub(in crate::monitor) fn hear_session(&mut self, id: ConnectionId, now: Instant) {
         // It sends few, and one at a time.
         loop {
             let Some(session) = self.sessions.get_mut(id) else { return };
@@ -21,11 +31,13 @@ impl Monitor {
                     Err(violation) => violation,
                 },
                 Ok(Incoming::Message(FromSession::Finished(end), _)) => {
-                    if session.finished.replace((now, end)).is_none() {
-                        self.tell_relay(&ToRelay::Ended(id), Vec::new());
-                        continue;
+                    match session.life.end_shell(now, end) {
+                        Ok(()) => {
+                            self.tell_relay(&ToRelay::Ended(id), Vec::new());
+                            continue;
+                        }
+                        Err(violation) => violation,
                     }
-                    "it finished twice"
                 }
                 Ok(Incoming::Message(FromSession::Shown(trouble), _)) => {
                     let (notice, number) = (session.notices.pop_front(), session.number);
@@ -96,7 +108,7 @@ impl Monitor {
 
     /// The relay closes the connection: notes who ends the session with that, and says why it is hung up where
     /// the log would not show it otherwise.
-    pub(super) fn note_cause(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
+    pub(in crate::monitor) fn note_cause(&mut self, id: ConnectionId, cause: CloseCause, now: Instant) {
         if let Some(session) = self.sessions.get_mut(id)
             && let Some(by) = ended_by(cause)
         {
@@ -119,16 +131,16 @@ impl Monitor {
     }
 
     /// The relay has closed the connection, so nobody sits at the terminal any more.
-    pub(super) fn close_session(&mut self, id: ConnectionId, bytes: (u64, u64), now: Instant) {
+    pub(in crate::monitor) fn close_session(&mut self, id: ConnectionId, bytes: (u64, u64), now: Instant) {
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if session.closed.is_some() {
+        if !session.life.is_connected() {
             // Said again, it must not put off the deadline.
             return;
         }
-        session.closed = Some(bytes);
+        session.life.close(bytes);
         let session_is_known = session.authenticated;
         session.client = None;
-        if session.ended.is_none() && !session.killed {
+        if session.life.has_process() && !session.killed {
             // A login's own deadline is not put off.
             let deadline = self.sessions.deadline(id).into_iter().chain([now + HANG_UP_GRACE]).min();
             self.sessions.set_deadline(id, deadline);
@@ -141,7 +153,12 @@ impl Monitor {
     }
 
     /// Sends a session's process a message, and what waits already.
-    pub(super) fn tell_session(&mut self, id: ConnectionId, message: Option<&ToSession>, now: Instant) {
+    pub(in crate::monitor) fn tell_session(
+        &mut self,
+        id: ConnectionId,
+        message: Option<&ToSession>,
+        now: Instant,
+    ) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         if let Some(message) = message {
             // One that is gone hears nothing any more; its process descriptor tells.
@@ -151,7 +168,7 @@ impl Monitor {
     }
 
     /// The client's window has another size: of many only the last one counts.
-    pub(super) fn pass_on_size(&mut self, id: ConnectionId, size: WindowSize, now: Instant) {
+    pub(in crate::monitor) fn pass_on_size(&mut self, id: ConnectionId, size: WindowSize, now: Instant) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.size = Some(size);
             self.serve_session(id, now);
@@ -159,7 +176,7 @@ impl Monitor {
     }
 
     /// The relay asks whether the terminal holds unread input: however often, one question waits at most.
-    pub(super) fn pass_on_look(&mut self, id: ConnectionId, now: Instant) {
+    pub(in crate::monitor) fn pass_on_look(&mut self, id: ConnectionId, now: Instant) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.look = true;
             self.serve_session(id, now);
@@ -167,7 +184,7 @@ impl Monitor {
     }
 
     /// Tells a session's process what it has not been told yet, as far as it reads.
-    pub(super) fn serve_session(&mut self, id: ConnectionId, now: Instant) {
+    pub(in crate::monitor) fn serve_session(&mut self, id: ConnectionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let _ = session.link.flush();
         if let Some(size) = session.size
@@ -178,7 +195,7 @@ impl Monitor {
         if session.look {
             session.look = matches!(session.link.try_send(&ToSession::LookForUnread, &[]), Ok(false));
         }
-        let closed = session.closed.is_some();
+        let closed = !session.life.is_connected();
         if closed {
             self.release_terminal(id);
         }
@@ -191,7 +208,7 @@ impl Monitor {
             || session.size.is_some()
             || session.look
             || (closed && !session.released);
-        if session.ended.is_none() && waits {
+        if session.life.has_process() && waits {
             self.watch_for_room(id, now);
         }
     }
@@ -201,7 +218,7 @@ impl Monitor {
     fn release_terminal(&mut self, id: ConnectionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(leader) = session.leader.take() else { return };
-        if session.ended.is_none() {
+        if session.life.has_process() {
             match session.link.try_send(&ToSession::Leader, &[leader.as_fd()]) {
                 // It arrives there, or is closed with the process's end of the link; ours is not the last one.
                 Ok(true) => return,
@@ -229,15 +246,15 @@ impl Monitor {
         }
     }
 
-    pub(super) fn bury_session(&mut self, id: ConnectionId, now: Instant) {
+    pub(in crate::monitor) fn bury_session(&mut self, id: ConnectionId, now: Instant) {
         // What it said last is heard first.
         self.hear_session(id, now);
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if session.ended.is_some() {
+        if !session.life.has_process() {
             return;
         }
         let Ok(Some(end)) = session.process.try_wait() else { return };
-        session.ended = Some((now, end));
+        session.life.end_process(now, end);
         let (notices, number) = (std::mem::take(&mut session.notices), session.number);
         let killed = session.killed_session();
         let (stage, whose) = (session.stage.clone(), (session.peer, session.tty.clone()));
@@ -268,10 +285,10 @@ impl Monitor {
     }
 
     /// At the end of the daemon's patience.
-    pub(super) fn end_process(&mut self, id: ConnectionId, now: Instant) {
+    pub(in crate::monitor) fn end_process(&mut self, id: ConnectionId, now: Instant) {
         if let Some(session) = self.sessions.remove(id) {
             let mut session = session;
-            session.ended = Some((now, process::End::Signaled(Signal::SIGKILL as i32)));
+            session.life.end_process(now, process::End::Signaled(Signal::SIGKILL as i32));
             if let Some(event) = session.epitaph() {
                 self.log.write(&event, now);
             }
@@ -291,7 +308,7 @@ impl Monitor {
 
     /// A session has come to its deadline: kills its process, with all that it has started unless that may be
     /// left running. A client that is still there is told: it does not wait for a process that hangs.
-    pub(super) fn expire_session(&mut self, id: ConnectionId, now: Instant) {
+    pub(in crate::monitor) fn expire_session(&mut self, id: ConnectionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         if session.killed {
             // The process that was to do it may wait itself.
@@ -303,9 +320,9 @@ impl Monitor {
             session.end_by(EndedBy::LoginTime);
         }
         session.killed = true;
-        let closed = session.closed.is_some();
+        let closed = !session.life.is_connected();
         let (number, process) = (session.process.id(), session.process.as_fd().try_clone_to_owned());
-        match (&session.stage, session.finished, process) {
+        match (&session.stage, session.life.shell(), process) {
             // A PAM module may hang in a program of its own.
             (Stage::LoggingIn { .. }, _, Ok(process)) | (_, Some(_), Ok(process)) => {
                 self.end_family(number, process);
@@ -343,7 +360,7 @@ impl Monitor {
              or a terminal; it counts against no limit but its user's",
             session.tty
         );
-        let closed = session.closed.is_some();
+        let closed = !session.life.is_connected();
         // Known already, unless another image killed it.
         self.sessions.set_stuck(id);
         self.warn(text, now);
@@ -352,14 +369,15 @@ impl Monitor {
         }
     }
 
-    pub(super) fn forget_if_over(&mut self, id: ConnectionId, now: Instant) {
+    pub(in crate::monitor) fn forget_if_over(&mut self, id: ConnectionId, now: Instant) {
         if let Some(session) = self.sessions.get(id)
-            && session.is_over()
+            && matches!(session.life, LifeCycle::Over(..))
         {
             if let Some(event) = session.epitaph() {
                 self.log.write(&event, now);
             }
-            if let (Stage::Open { .. }, Some((bytes_in, bytes_out))) = (&session.stage, session.closed) {
+            if let (Stage::Open { .. }, Some((bytes_in, bytes_out))) = (&session.stage, session.life.closed())
+            {
                 // The relay's word, and it may say anything.
                 self.totals.bytes_in = self.totals.bytes_in.saturating_add(bytes_in);
                 self.totals.bytes_out = self.totals.bytes_out.saturating_add(bytes_out);

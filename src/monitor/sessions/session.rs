@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::control::NoticeId;
+use super::LifeCycle;
 use crate::audit::event::{EndedBy, Event, LoginEvent, SessionEnd};
 use crate::control::protocol::By;
 use crate::ipc::SessionLink;
+use crate::monitor::control::NoticeId;
 use crate::numbers::Number;
 use crate::records::worker::Killed;
 use crate::sys::process::{End, Process};
@@ -24,67 +25,63 @@ use crate::wire::window::WindowSize;
 /// It leaves the table when the process has ended *and* the relay has closed the
 /// connection: only then is everything about it known.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(in crate::monitor) struct Session {
     /// For people: it is short, and counts up.
-    pub(super) number: u64,
+    pub(in crate::monitor) number: u64,
     /// In the tokens of the event loop.
-    pub(super) slot: Number,
+    pub(in crate::monitor) slot: Number,
     /// When it was made.
-    pub(super) begun: Instant,
-    pub(super) who: Who,
-    pub(super) peer: SocketAddr,
-    pub(super) tty: String,
-    pub(super) process: Process,
-    pub(super) link: SessionLink,
+    pub(in crate::monitor) begun: Instant,
+    pub(in crate::monitor) who: Who,
+    pub(in crate::monitor) peer: SocketAddr,
+    pub(in crate::monitor) tty: String,
+    pub(in crate::monitor) process: Process,
+    pub(in crate::monitor) link: SessionLink,
     /// The monitor's own descriptor of the PTY's leader, until the session process or another one has it
-    /// ([`Monitor::release_terminal`](super::Monitor)): whoever closes the last leader waits for the terminal's user.
-    pub(super) leader: Option<OwnedFd>,
+    /// ([`Monitor::release_terminal`](crate::monitor::Monitor)): whoever closes the last leader waits for the terminal's user.
+    pub(in crate::monitor) leader: Option<OwnedFd>,
     /// The monitor's own descriptor of the client's socket, until the relay has closed the connection.
-    pub(super) client: Option<OwnedFd>,
+    pub(in crate::monitor) client: Option<OwnedFd>,
     /// A window size that the session process has not been told yet.
-    pub(super) size: Option<WindowSize>,
+    pub(in crate::monitor) size: Option<WindowSize>,
     /// The session process has not been asked yet whether its terminal holds unread input.
-    pub(super) look: bool,
+    pub(in crate::monitor) look: bool,
     /// The messages to the user that the session process has not answered yet, the oldest first.
-    pub(super) notices: VecDeque<NoticeId>,
+    pub(in crate::monitor) notices: VecDeque<NoticeId>,
     /// A keyed hash of the name that the client asked for, and of the account once somebody is logged in: for
     /// counting only, as the name may be a password.
-    pub(super) name_hash: u64,
+    pub(in crate::monitor) name_hash: u64,
     /// The process was sent SIGKILL.
-    pub(super) killed: bool,
+    pub(in crate::monitor) killed: bool,
     /// And has not ended in time: it waits in the kernel.
-    pub(super) unkillable: bool,
+    pub(in crate::monitor) unkillable: bool,
     /// The client left before it was logged in.
-    pub(super) departed: bool,
+    pub(in crate::monitor) departed: bool,
     /// The process was told that relay and monitor have closed the leader.
-    pub(super) released: bool,
+    pub(in crate::monitor) released: bool,
     /// Somebody is authenticated: the terminal may be a user's.
-    pub(super) authenticated: bool,
+    pub(in crate::monitor) authenticated: bool,
     /// What the client's connection had moved before the session.
-    pub(super) before: Traffic,
-    pub(super) stage: Stage,
-    /// How and when the shell ended, by the session process's word.
-    pub(super) finished: Option<(Instant, SessionEnd)>,
-    /// The process has ended, then and so.
-    pub(super) ended: Option<(Instant, End)>,
-    /// The relay has closed the connection; bytes in and out.
-    pub(super) closed: Option<(u64, u64)>,
+    pub(in crate::monitor) before: Traffic,
+    pub(in crate::monitor) stage: Stage<Instant>,
+    /// How far its end is.
+    pub(in crate::monitor) life: LifeCycle<Instant>,
     /// Who ends it, where it does not end by itself.
-    pub(super) by: Option<EndedBy>,
+    pub(in crate::monitor) by: Option<EndedBy>,
 }
 
 /// Who sits at a session's terminal, as far as the session process has said. For what is
 /// shown to people: nothing is decided by it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Who {
+pub(in crate::monitor) struct Who {
     /// The account.
-    pub(super) user: Option<String>,
+    pub(in crate::monitor) user: Option<String>,
     /// The user on the client's side, when trusted.
-    pub(super) remote_user: Option<String>,
+    pub(in crate::monitor) remote_user: Option<String>,
     /// The client's confirmed host name.
-    pub(super) host: Option<String>,
+    pub(in crate::monitor) host: Option<String>,
     /// How the user got in.
-    pub(super) by: Option<By>,
+    pub(in crate::monitor) by: Option<By>,
 }
 
 impl Who {
@@ -111,9 +108,9 @@ impl Who {
     }
 }
 
-/// How far a session has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stage {
+/// How far a session has come. `T` is a moment: an [`Instant`], or how long ago it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::monitor) enum Stage<T> {
     /// Nobody is logged in yet; true when the log knows already why nobody will be.
     LoggingIn {
         /// The log has the reason.
@@ -124,8 +121,18 @@ pub(super) enum Stage {
         /// Who is logged in.
         user: String,
         /// Since when.
-        since: Instant,
+        since: T,
     },
+}
+
+impl<T> Stage<T> {
+    /// The same with other moments.
+    pub(in crate::monitor) fn map<U>(self, change: impl Fn(T) -> U) -> Stage<U> {
+        match self {
+            Stage::LoggingIn { reported } => Stage::LoggingIn { reported },
+            Stage::Open { user, since } => Stage::Open { user, since: change(since) },
+        }
+    }
 }
 
 impl Session {
@@ -133,8 +140,8 @@ impl Session {
     ///
     /// # Errors
     /// When it says something its stage does not permit.
-    pub(super) fn note(&mut self, event: &LoginEvent, now: Instant) -> Result<(), &'static str> {
-        if self.finished.is_some() && !matches!(event, LoginEvent::Trouble { .. }) {
+    pub(in crate::monitor) fn note(&mut self, event: &LoginEvent, now: Instant) -> Result<(), &'static str> {
+        if self.life.shell().is_some() && !matches!(event, LoginEvent::Trouble { .. }) {
             return Err("an event after the end");
         }
         self.who.learn(event);
@@ -156,26 +163,25 @@ impl Session {
     }
 
     /// Somebody ends it. Who was first counts, and what has ended already was ended by nobody.
-    pub(super) fn end_by(&mut self, by: EndedBy) {
-        if !self.is_ending() {
+    pub(in crate::monitor) fn end_by(&mut self, by: EndedBy) {
+        if !self.life.is_ending() {
             self.by.get_or_insert(by);
         }
     }
 
     /// The last line about it, once process and connection are both at their end.
-    pub(super) fn epitaph(&self) -> Option<Event> {
-        let (ended, how) = self.ended?;
-        let (bytes_in, bytes_out) = self.closed?;
+    pub(in crate::monitor) fn epitaph(&self) -> Option<Event> {
+        let LifeCycle::Over(shell, (ended, how), (bytes_in, bytes_out)) = self.life else { return None };
         let (peer, tty) = (self.peer, self.tty.clone());
         match &self.stage {
             Stage::Open { user, since } => Some(Event::SessionClosed {
                 peer,
                 tty,
                 user: user.clone(),
-                duration: self.finished.map_or(ended, |(time, _)| time).saturating_duration_since(*since),
+                duration: shell.map_or(ended, |(time, _)| time).saturating_duration_since(*since),
                 bytes_in,
                 bytes_out,
-                end: self.finished.map_or(SessionEnd::Lost, |(_, end)| end),
+                end: shell.map_or(SessionEnd::Lost, |(_, end)| end),
                 by: self.by,
             }),
             Stage::LoggingIn { reported: true } => None,
@@ -194,14 +200,14 @@ impl Session {
     }
 
     /// What the records worker has to know, when its process did not come to an end in order.
-    pub(super) fn killed_session(&self) -> Option<Killed> {
-        let (_, how) = self.ended?;
+    pub(in crate::monitor) fn killed_session(&self) -> Option<Killed> {
+        let (_, how) = self.life.process()?;
         let pid = i32::try_from(self.process.id()).ok()?;
         (how != End::Exited(0)).then(|| Killed { line: self.tty.clone(), pid, at: Stamp::now() })
     }
 
     /// What its connection has moved since the session was made; nothing when it is closed.
-    pub(super) fn moved(&self) -> Traffic {
+    pub(in crate::monitor) fn moved(&self) -> Traffic {
         let Some(client) = &self.client else { return Traffic::default() };
         let Traffic { read, written } = socket::traffic(client.as_fd());
         let Traffic { read: read_before, written: written_before } = self.before;
@@ -209,16 +215,7 @@ impl Session {
     }
 
     /// Who it is, for the log.
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::monitor) fn name(&self) -> &str {
         self.who.user.as_deref().unwrap_or("(login)")
-    }
-
-    /// Whether its shell, its process or its connection has come to an end.
-    pub(super) fn is_ending(&self) -> bool {
-        self.finished.is_some() || self.ended.is_some() || self.closed.is_some()
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.ended.is_some() && self.closed.is_some()
     }
 }
