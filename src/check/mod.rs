@@ -17,6 +17,7 @@ use crate::host::{self, HostError, RunDirectory};
 use crate::sys::file;
 use crate::sys::needed;
 use crate::sys::ownership::{self, Unsafe};
+use crate::sys::process;
 
 mod finding;
 mod port;
@@ -95,6 +96,8 @@ pub fn inspect(report: &mut Report, config: &Config, starts_us: &dyn Fn(&Owner) 
 }
 
 fn check_kernel(report: &mut Report) {
+    // The processes that try it are waited for.
+    process::default_child_signal();
     for missing in needed::missing() {
         report.fail("kernel", missing.to_string()).mend(missing.mend());
     }

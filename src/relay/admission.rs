@@ -101,7 +101,11 @@ impl Admission {
 
     /// Who of those that have ended has to leave, so that a client of this source can have a place.
     #[must_use]
-    pub fn needed_by(&self, source: Source) -> Option<ConnectionId> {
+    pub fn needed_by(&mut self, source: Source, now: Instant) -> Option<ConnectionId> {
+        // One that is refused anyway needs nobody's.
+        if self.is_ending_too_many(source) || !self.rate.has_room(source, self.limits.startups.start, now) {
+            return None;
+        }
         if self.sources.get(&source).is_some_and(|count| *count >= self.limits.per_source) {
             self.ended.oldest_of(source)
         } else if self.live() >= self.limits.sessions as usize {
@@ -278,6 +282,12 @@ impl RateLimit {
         let has_room = level.fall(now) < f64::from(at_once.max(AT_ONCE));
         level.count += f64::from(u8::from(has_room));
         has_room
+    }
+
+    /// Whether one more of that network may come.
+    fn has_room(&mut self, source: Source, at_once: u32, now: Instant) -> bool {
+        let level = self.0.get_mut(&source.network());
+        level.is_none_or(|level| level.fall(now) < f64::from(at_once.max(AT_ONCE)))
     }
 
     /// One of them has logged in, and is not counted.

@@ -179,7 +179,7 @@ impl Relay {
             return Err(Denial::Forbidden);
         }
         let source = Source::of(peer.ip());
-        if let Some(ended) = self.admission.needed_by(source) {
+        if let Some(ended) = self.admission.needed_by(source, now) {
             self.end_for_another(ended).map_err(|_| Denial::Busy("the monitor is gone"))?;
         }
         self.admission.enter(id, source, self.dice.throw(), now).map_err(Denial::Busy)

@@ -347,7 +347,9 @@ impl Relay {
                 self.link.send(&FromRelay::Refused { peer: entry.peer, reason }, Vec::new())?;
             }
             Outcome::Finished(cause) => {
-                self.admission.end(id);
+                if !entry.occupied {
+                    self.admission.end(id);
+                }
                 report_closed(&mut self.link, id, entry, cause)?;
             }
             Outcome::Gone(cause) => return self.forget(id, cause),

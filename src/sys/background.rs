@@ -73,9 +73,10 @@ fn wait(from_child: OwnedFd, child: Pid) -> Result<(), String> {
     let mut said = Vec::new();
     let mut pipe = File::from(from_child);
     let mut first = [0];
-    match pipe.read(&mut first) {
-        Ok(1) if first == [SERVES] => return Ok(()),
-        Ok(length) => said.extend_from_slice(&first[..length]),
+    // It goes on when a signal interrupts it.
+    match pipe.read_exact(&mut first) {
+        Ok(()) if first == [SERVES] => return Ok(()),
+        Ok(()) => said.extend_from_slice(&first),
         Err(_) => {}
     }
     let _ = pipe.read_to_end(&mut said);

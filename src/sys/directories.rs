@@ -28,7 +28,10 @@ impl Directories {
     pub fn current() -> io::Result<Directories> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let find = |path: &str| open(path, flags, Mode::empty());
-        Ok(Directories { root: find("/")?, working: find(".")? })
+        let root = find("/")?;
+        // The daemon may have been started where root may not look.
+        let working = find(".").or_else(|_| find("/"))?;
+        Ok(Directories { root, working })
     }
 
     /// Makes them this process's again. Returns the root that it had instead.
@@ -45,8 +48,9 @@ impl Directories {
                 return Err(errno.into());
             }
         }
-        if is_other_root || !is_same(&self.working, &now.working)? {
-            fchdir(&self.working)?;
+        // From here on nothing may fail: the shell would start in our root.
+        if (is_other_root || !is_same(&self.working, &now.working)?) && fchdir(&self.working).is_err() {
+            let _ = fchdir(&self.root);
         }
         Ok(is_other_root.then_some(Root(now.root)))
     }
@@ -76,8 +80,9 @@ impl Root {
         let how =
             OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
         match openat2(&self.0, path, how) {
-            // With the second one a filter of system calls says that it does not know this one.
-            Ok(_) | Err(Errno::ENOSYS | Errno::EPERM) => Ok(()),
+            // A filter of system calls says EPERM of one that it does not know, and the kernel EAGAIN when something is
+            // renamed or mounted meanwhile.
+            Ok(_) | Err(Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }

@@ -113,6 +113,7 @@ pub fn missing_for_sandbox(uid: Uid, gid: Gid) -> Option<Missing> {
     let mut step = String::new();
     // Our copy of the other end was closed with the child's task.
     File::from(reader).read_to_string(&mut step).ok()?;
+    let step = if step.is_empty() { "a step" } else { &step };
     of(&format!("{step} of the relay's sandbox"), tried)
 }
 
@@ -191,8 +192,9 @@ fn take_ids() -> io::Result<()> {
 
 /// Only root may: others can learn that the call is there.
 fn take_groups() -> io::Result<()> {
-    let groups = getgroups()?;
-    if geteuid().is_root() { Ok(setgroups(&groups)?) } else { Ok(()) }
+    getgroups()?;
+    // Those that it has may be no groups of its user namespace.
+    if geteuid().is_root() { Ok(setgroups(&[getegid()])?) } else { Ok(()) }
 }
 
 fn wait_by_descriptor() -> io::Result<()> {

@@ -147,6 +147,10 @@ impl Monitor {
             Action::Kill => self.kill_relay(now),
             Action::Abandon => self.abandon_relay(),
             Action::NoteLoss { failures, pause } => self.note_loss(failures, pause, now),
+            Action::NoteEnd => {
+                let what = std::mem::take(&mut self.relays.reason);
+                self.warn(format!("{what}, before its connection was over"), now);
+            }
             Action::BringUp => self.bring_up(now),
             Action::Serve | Action::KeepRelay => self.serving(now),
             Action::RefuseUpgrade => {

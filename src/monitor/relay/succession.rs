@@ -130,8 +130,13 @@ impl Monitor {
     pub(in crate::monitor) fn bury_next(&mut self, now: Instant) {
         let Some(next) = &self.relays.next else { return };
         let Ok(Some(end)) = next.process.try_wait() else { return };
+        let id = next.process.id();
         // What it said last is heard first.
         self.hear_next(now);
+        if self.relays.next.as_ref().is_none_or(|next| next.process.id() != id) {
+            // That ended it, or made it the relay.
+            return;
+        }
         // Its number may belong to another process by now: no signal any more.
         let reason = self.take_next().and_then(|next| next.reason);
         let reason = reason.map_or_else(|| format!("it {end}"), |reason| format!("it {end}: {reason}"));

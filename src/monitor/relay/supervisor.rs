@@ -140,6 +140,8 @@ pub(in crate::monitor) enum Action {
         /// The next one is started after this time.
         pause: Duration,
     },
+    /// The relay is lost, and nothing is left for another one.
+    NoteEnd,
     /// The next relay becomes the relay: tell it of every connection.
     BringUp,
     /// The relay serves: answer whoever waits for that.
@@ -366,6 +368,9 @@ impl Supervisor {
         let last = now.sessions == 0 && (now.single || (clean && now.ending != Ending::No));
         if last || now.ending == Ending::Stopping {
             actions.extend(next.map(|_| Action::EndNext));
+            if !clean && now.ending != Ending::Stopping {
+                actions.push(Action::NoteEnd);
+            }
             let action = if now.single && now.sessions == 0 { Action::Leave } else { Action::CloseAll };
             return self.end(action, actions);
         }
@@ -500,12 +505,13 @@ mod tests {
         let single = Circumstances { single: true, sessions: 0, ..SERVING };
         let ended = Event::RelayEnded { lived: LONG, clean: true };
         assert_eq!(after(&UP, &single).handle(ended, &single), [Action::Leave]);
+        let died = Event::RelayEnded { lived: LONG, clean: false };
+        assert_eq!(after(&UP, &single).handle(died, &single), [Action::NoteEnd, Action::Leave]);
         assert_eq!(after(&UP[..1], &single).handle(Event::NextFailed, &single), [Action::Leave]);
         let drained = Circumstances { sessions: 0, ending: Ending::Draining, ..SERVING };
         assert_eq!(after(&UP, &drained).handle(ended, &drained), [Action::CloseAll]);
         let stopping = Circumstances { ending: Ending::Stopping, ..SERVING };
         let mut relay = after(&UP, &SERVING);
-        let died = Event::RelayEnded { lived: LONG, clean: false };
         assert_eq!((relay.handle(died, &stopping), relay.state()), (vec![Action::CloseAll], State::Ended));
     }
 }

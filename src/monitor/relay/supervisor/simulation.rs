@@ -125,7 +125,7 @@ impl World {
             Action::Retire => assert_eq!(self.relay.take(), Some(Relay::HandingBack)),
             Action::Kill => self.relay = self.relay.map(|_| Relay::Killed),
             Action::Abandon => assert!(self.relay.take().is_some(), "no relay to be given up"),
-            Action::NoteLoss { .. } => assert_eq!(self.relay, None),
+            Action::NoteLoss { .. } | Action::NoteEnd => assert_eq!(self.relay, None),
             Action::BringUp => {
                 assert_eq!(self.relay, None, "connections have two owners");
                 assert_eq!(self.next.take(), Some(Relay::Ready));
