@@ -220,6 +220,7 @@ impl Monitor {
         self.hear_next(now);
         self.hear_control_door(now);
         self.hear_control(now);
+        self.close_unclosed();
         for id in self.ids() {
             self.hear_session(id, now);
             self.tell_session(id, None, now);

@@ -44,8 +44,14 @@ impl Monitor {
                     drop(batch);
                     drop(link);
                 }
-                // Closed here they could stop everything: tried again when a process has ended.
-                Err(_) => self.unclosed.extend(batch.into_iter().map(|descriptor| (what, descriptor))),
+                // Closed here they could stop everything: tried again when a process has ended, and soon if it was for
+                // want of something else.
+                Err(error) => {
+                    self.unclosed.extend(batch.into_iter().map(|descriptor| (what, descriptor)));
+                    if error.kind() != io::ErrorKind::QuotaExceeded {
+                        self.look_again(Instant::now());
+                    }
+                }
             }
         }
     }
@@ -57,7 +63,7 @@ impl Monitor {
         most: usize,
     ) -> io::Result<SessionLink> {
         if self.closers(what) >= most {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let (ours, theirs) = Channel::pair()?;
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();

@@ -122,8 +122,11 @@ impl Launcher {
 impl Launcher {
     /// Lets go of what the last child was given.
     fn clear(&mut self) -> io::Result<()> {
-        let input = replace(&mut self.input, self.null.as_fd());
-        replace(&mut self.image, self.null.as_fd()).and(input)
+        // Once more: what waits in the child's channel, a terminal among it, would stay until the next child.
+        let null = self.null.as_fd();
+        let let_go = |slot: &mut OwnedFd| replace(slot, null).or_else(|_| replace(slot, null));
+        let input = let_go(&mut self.input);
+        let_go(&mut self.image).and(input)
     }
 }
 
