@@ -279,7 +279,7 @@ impl RateLimit {
             }
         }
         let level = self.0.entry(network).or_insert(Level { count: 0.0, at: now });
-        let has_room = level.fall(now) < f64::from(at_once.max(AT_ONCE));
+        let has_room = level.has_room(at_once, now);
         level.count += f64::from(u8::from(has_room));
         has_room
     }
@@ -287,7 +287,7 @@ impl RateLimit {
     /// Whether one more of that network may come.
     fn has_room(&mut self, source: Source, at_once: u32, now: Instant) -> bool {
         let level = self.0.get_mut(&source.network());
-        level.is_none_or(|level| level.fall(now) < f64::from(at_once.max(AT_ONCE)))
+        level.is_none_or(|level| level.has_room(at_once, now))
     }
 
     /// One of them has logged in, and is not counted.
@@ -299,6 +299,11 @@ impl RateLimit {
 }
 
 impl Level {
+    /// Whether one more may come, so many at once.
+    fn has_room(&mut self, at_once: u32, now: Instant) -> bool {
+        self.fall(now) < f64::from(at_once.max(AT_ONCE))
+    }
+
     /// Forgets what the time since the last look is enough for. Returns what is left.
     fn fall(&mut self, now: Instant) -> f64 {
         let time = now.saturating_duration_since(self.at);

@@ -19,9 +19,9 @@ const LOOK: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Closing {
     /// The client was told that nothing more comes.
-    pub(super) told: bool,
+    told: bool,
     /// The client has closed.
-    pub(super) heard: bool,
+    heard: bool,
     /// How much the client may still send.
     budget: usize,
     patience: Patience,

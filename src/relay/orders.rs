@@ -38,89 +38,99 @@ impl Relay {
     }
 
     fn obey(&mut self, message: ToRelay, mut descriptors: Vec<OwnedFd>, now: Instant) -> io::Result<()> {
-        let id = match message {
-            ToRelay::Setup(_) | ToRelay::HandBack => return Err(io::Error::other("set up twice")),
-            ToRelay::Inherit => return self.inherit(descriptors),
-            ToRelay::Resume(resumed) => return self.resume(resumed, descriptors, now),
-            ToRelay::Listen(doors) => return self.listen(descriptors, &doors),
+        match message {
+            ToRelay::Setup(_) | ToRelay::HandBack => Err(io::Error::other("set up twice")),
+            ToRelay::Inherit => self.inherit(descriptors),
+            ToRelay::Resume(resumed) => self.resume(resumed, descriptors, now),
+            ToRelay::Listen(doors) => self.listen(descriptors, &doors),
             ToRelay::Adopt(greeting) => {
                 let Some(client) = descriptors.pop() else { return Err(io::Error::other("no connection")) };
-                return self.adopt(client, greeting, now);
+                self.adopt(client, greeting, now)
             }
             ToRelay::Limits(limits) => {
                 self.admission.set_limits((&limits).into());
                 self.limits = limits;
-                return Ok(());
+                Ok(())
             }
-            ToRelay::Stop => return self.stop(),
-            ToRelay::Opened(id)
-            | ToRelay::Refused(id, _)
-            | ToRelay::LoggedIn(id)
-            | ToRelay::Ended(id)
-            | ToRelay::Close(id, _)
-            | ToRelay::FlowControl(id, _)
-            | ToRelay::Looked(id, _)
-            | ToRelay::Resized(id) => id,
-        };
-        let is_over = matches!(message, ToRelay::Refused(..) | ToRelay::Ended(_));
+            ToRelay::Stop => self.stop(),
+            ToRelay::Opened(id) => self.opened(id, descriptors, now),
+            ToRelay::Refused(id, text) => self.session_is_over(id, |entry| {
+                entry.open = false;
+                entry.connection.refuse(&text, now);
+            }),
+            ToRelay::Ended(id) => self.session_is_over(id, |entry| entry.connection.session_ended()),
+            ToRelay::LoggedIn(id) => {
+                // One that has gone meanwhile departs.
+                if self.connections.contains_key(&id) {
+                    self.admission.logged_in(id);
+                    self.change(id, |connection| connection.logged_in(now));
+                }
+                Ok(())
+            }
+            ToRelay::Close(id, text) => {
+                self.change(id, |connection| connection.abandon(&text, now));
+                let Some(entry) = self.connections.get_mut(&id) else { return Ok(()) };
+                report_closed(&mut self.link, id, entry, CloseCause::Abandoned)
+            }
+            ToRelay::Resized(id) => {
+                self.change(id, Connection::resized);
+                Ok(())
+            }
+            ToRelay::FlowControl(id, wanted) => {
+                self.change(id, |connection| connection.flow_control(wanted, now));
+                Ok(())
+            }
+            ToRelay::Looked(id, unread) => {
+                self.change(id, |connection| connection.looked(unread, now));
+                Ok(())
+            }
+        }
+    }
+
+    /// Does something to a connection, and lets it have a turn. One that has gone meanwhile is left alone.
+    fn change(
+        &mut self,
+        id: ConnectionId,
+        change: impl FnOnce(&mut Connection<WatchedClient, WatchedTerminal>),
+    ) {
+        if let Some(entry) = self.connections.get_mut(&id) {
+            change(&mut entry.connection);
+            self.turns.add(id, &mut entry.standing);
+        }
+    }
+
+    /// The session is there, and its terminal.
+    fn opened(&mut self, id: ConnectionId, mut descriptors: Vec<OwnedFd>, now: Instant) -> io::Result<()> {
         let Some(entry) = self.connections.get_mut(&id) else {
             // First: the monitor has the session process close the terminal's leader last.
             drop(descriptors);
-            return self.obey_for_departed(id, matches!(message, ToRelay::Opened(_)), is_over);
-        };
-        entry.occupied &= !is_over;
-        match message {
-            ToRelay::Opened(_) => {
-                // None: we had no room for its descriptor.
-                let Some(leader) = descriptors.pop() else { return self.no_room_for_terminal(id, now) };
-                let token = Watched::Terminal(entry.number.value()).token();
-                let opened = WatchedTerminal::new(Leader::new(leader), &self.registry, token)
-                    .and_then(|terminal| entry.connection.opened(terminal, now));
-                if opened.is_err() {
-                    return self.remove(id, Some(CloseCause::ClientLeft));
-                }
-            }
-            ToRelay::Refused(_, text) => {
-                entry.open = false;
-                entry.connection.refuse(&text, now);
-            }
-            ToRelay::LoggedIn(_) => {
-                self.admission.logged_in(id);
-                entry.connection.logged_in(now);
+            if !self.admission.knows(id) {
                 return Ok(());
             }
-            ToRelay::Ended(_) => entry.connection.session_ended(),
-            ToRelay::Close(_, text) => {
-                entry.connection.abandon(&text, now);
-                report_closed(&mut self.link, id, entry, CloseCause::Abandoned)?;
-            }
-            ToRelay::Resized(_) => entry.connection.resized(),
-            ToRelay::FlowControl(_, wanted) => entry.connection.flow_control(wanted, now),
-            ToRelay::Looked(_, unread) => entry.connection.looked(unread, now),
-            ToRelay::Setup(_)
-            | ToRelay::Inherit
-            | ToRelay::Resume(_)
-            | ToRelay::Listen(_)
-            | ToRelay::Adopt(_)
-            | ToRelay::HandBack
-            | ToRelay::Limits(_)
-            | ToRelay::Stop => {}
+            let cause = CloseCause::ClientLeft;
+            return self.link.send(&FromRelay::Closed { id, cause, bytes_in: 0, bytes_out: 0 }, Vec::new());
+        };
+        // None: we had no room for its descriptor.
+        let Some(leader) = descriptors.pop() else { return self.no_room_for_terminal(id, now) };
+        let token = Watched::Terminal(entry.number.value()).token();
+        let opened = WatchedTerminal::new(Leader::new(leader), &self.registry, token)
+            .and_then(|terminal| entry.connection.opened(terminal, now));
+        if opened.is_err() {
+            return self.remove(id, Some(CloseCause::ClientLeft));
         }
         self.turns.add(id, &mut entry.standing);
         Ok(())
     }
 
-    /// The connection has gone while the message was on its way: its session was opened, or is over.
-    fn obey_for_departed(&mut self, id: ConnectionId, is_opened: bool, is_over: bool) -> io::Result<()> {
-        let departs = self.admission.knows(id);
-        if is_opened && departs {
-            let cause = CloseCause::ClientLeft;
-            let closed = FromRelay::Closed { id, cause, bytes_in: 0, bytes_out: 0 };
-            self.link.send(&closed, Vec::new())?;
-        }
-        if is_over && departs {
+    /// There is no session, or none any more.
+    fn session_is_over(&mut self, id: ConnectionId, change: impl FnOnce(&mut Entry)) -> io::Result<()> {
+        let Some(entry) = self.connections.get_mut(&id) else {
             self.admission.leave(id);
-        }
+            return Ok(());
+        };
+        entry.occupied = false;
+        change(entry);
+        self.turns.add(id, &mut entry.standing);
         Ok(())
     }
 

@@ -134,17 +134,29 @@ pub struct LiveState {
     pub newlines: newline::Newlines,
 }
 
-/// How far the client's stream has come; the times are what is left.
+/// How far the client's stream has come. `T` is until when: an [`Instant`], or what is left until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum InputState {
+pub enum InputState<T = Duration> {
     /// It goes on.
     Flowing,
-    /// It has an end that is not read yet.
-    Ending(Duration),
-    /// All of it is read.
-    Read(Duration),
-    /// The terminal has all of it.
-    Delivered(Duration),
+    /// It has an end that is not read yet; what comes before it is read and offered.
+    Ending(T),
+    /// All of it is read; it is still offered.
+    Read(T),
+    /// The terminal has all of it; its program has time to read it.
+    Delivered(T),
+}
+
+impl<T> InputState<T> {
+    /// The same with other times.
+    pub(super) fn map<U>(self, change: impl Fn(T) -> U) -> InputState<U> {
+        match self {
+            InputState::Flowing => InputState::Flowing,
+            InputState::Ending(time) => InputState::Ending(change(time)),
+            InputState::Read(time) => InputState::Read(change(time)),
+            InputState::Delivered(time) => InputState::Delivered(change(time)),
+        }
+    }
 }
 
 /// How far the terminal's output has come.

@@ -81,12 +81,7 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     }
     // Before the records: a home that does not answer may cost this process its life, and
     // what it has written down by then nobody would undo.
-    let root = limits.root().unwrap_or_else(|error| {
-        let text = format!("cannot leave the root directory that a PAM module has set: {}", words(error));
-        login.report(LoginEvent::Trouble { user: user.name.clone(), text });
-        None
-    });
-    let home = home_or_root(login, &user, root);
+    let home = home_or_root(login, &user, root_of_user(login, &user, &limits));
     let host = login.host_or_address();
     let who = Who { line: &login.tty, user: &user.name, host: &host, address: login.peer.ip() };
     let mut records = SessionRecords::new(&login.config, &who, before, login.records.take());
@@ -110,6 +105,15 @@ pub(super) fn open(login: &Login, who: Authenticated) -> Result<Session, NoSessi
     });
     records.reap_writer();
     Ok(Session { user, pam, shell, signals, records })
+}
+
+/// The root directory that a PAM module has set for the user.
+fn root_of_user<'a>(login: &Login, user: &User, limits: &'a UserLimits) -> Option<&'a Root> {
+    limits.root().unwrap_or_else(|error| {
+        let text = format!("cannot leave the root directory that a PAM module has set: {}", words(error));
+        login.report(LoginEvent::Trouble { user: user.name.clone(), text });
+        None
+    })
 }
 
 fn start_shell(

@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The client's stream.
 #[derive(Debug)]
 pub(super) struct Input {
-    stage: Stage,
+    stage: InputState<Instant>,
     /// Nobody is logged in, and nothing was asked: the login goes its way whether more input comes or not.
     unasked: bool,
     /// When the session process is to be asked whether something is unread.
@@ -32,21 +32,10 @@ pub(super) struct Input {
     unread: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Flowing,
-    /// The client sends no more; what it sent is still read and offered until then.
-    Ending(Instant),
-    /// Everything is read; it is still offered until then.
-    Read(Instant),
-    /// The terminal has everything; its program has until then to read it.
-    Delivered(Instant),
-}
-
 impl Input {
     /// Of a login that has just begun.
     pub(super) fn new() -> Input {
-        Input { stage: Stage::Flowing, unasked: true, look_at: None, read_since: None, unread: 0 }
+        Input { stage: InputState::Flowing, unasked: true, look_at: None, read_since: None, unread: 0 }
     }
 
     /// Of a session that is open.
@@ -55,24 +44,14 @@ impl Input {
     }
 
     pub(super) fn from_state(state: InputState, unasked: bool, now: Instant) -> Input {
-        let stage = match state {
-            InputState::Flowing => Stage::Flowing,
-            InputState::Ending(left) => Stage::Ending(ahead(left, now)),
-            InputState::Read(left) => Stage::Read(ahead(left, now)),
-            InputState::Delivered(left) => Stage::Delivered(ahead(left, now)),
-        };
+        let stage = state.map(|left| ahead(left, now));
         // An answer to the relay before may be lost.
-        let look_at = matches!(stage, Stage::Delivered(_)).then_some(now);
+        let look_at = matches!(stage, InputState::Delivered(_)).then_some(now);
         Input { stage, unasked, look_at, read_since: None, unread: 0 }
     }
 
     pub(super) fn state(&self, now: Instant) -> InputState {
-        match self.stage {
-            Stage::Flowing => InputState::Flowing,
-            Stage::Ending(latest) => InputState::Ending(left(latest, now)),
-            Stage::Read(latest) => InputState::Read(left(latest, now)),
-            Stage::Delivered(latest) => InputState::Delivered(left(latest, now)),
-        }
+        self.stage.map(|latest| left(latest, now))
     }
 
     pub(super) fn is_unasked(&self) -> bool {
@@ -80,52 +59,54 @@ impl Input {
     }
 
     pub(super) fn is_flowing(&self) -> bool {
-        self.stage == Stage::Flowing
+        self.stage == InputState::Flowing
     }
 
     /// Whether all that the client sent has been read from it.
     pub(super) fn is_read(&self) -> bool {
-        matches!(self.stage, Stage::Read(_) | Stage::Delivered(_))
+        matches!(self.stage, InputState::Read(_) | InputState::Delivered(_))
     }
 
     /// Something was asked, or the shell runs: the times of what came before are counted from here.
     pub(super) fn begin_times(&mut self, now: Instant) {
         self.unasked = false;
         match &mut self.stage {
-            Stage::Flowing => {}
-            Stage::Ending(latest) | Stage::Read(latest) => *latest = now + TIME,
-            Stage::Delivered(_) => self.deliver(now + TIME, now),
+            InputState::Flowing => {}
+            InputState::Ending(latest) | InputState::Read(latest) => *latest = now + TIME,
+            InputState::Delivered(_) => self.deliver(now + TIME, now),
         }
     }
 
     /// The client has gone, and its input may stand still.
     pub(super) fn client_has_gone(&mut self, now: Instant) {
-        if self.stage == Stage::Flowing {
-            self.stage = Stage::Ending(now + TIME);
+        if self.stage == InputState::Flowing {
+            self.stage = InputState::Ending(now + TIME);
         }
     }
 
     /// The end of the stream was read.
     pub(super) fn end(&mut self, now: Instant) {
-        self.stage = Stage::Read(self.latest().unwrap_or(now + TIME));
+        self.stage = InputState::Read(self.latest().unwrap_or(now + TIME));
     }
 
     /// The terminal has everything that was read.
     pub(super) fn all_written(&mut self, now: Instant) {
-        if let Stage::Read(latest) = self.stage {
+        if let InputState::Read(latest) = self.stage {
             self.deliver(latest, now);
         }
     }
 
     fn deliver(&mut self, latest: Instant, now: Instant) {
-        self.stage = Stage::Delivered(latest);
+        self.stage = InputState::Delivered(latest);
         (self.look_at, self.read_since) = (Some(now), None);
     }
 
     fn latest(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Flowing => None,
-            Stage::Ending(latest) | Stage::Read(latest) | Stage::Delivered(latest) => Some(latest),
+            InputState::Flowing => None,
+            InputState::Ending(latest) | InputState::Read(latest) | InputState::Delivered(latest) => {
+                Some(latest)
+            }
         }
     }
 
@@ -150,15 +131,15 @@ impl Input {
 
     /// The session process has answered: so much is unread. A program that reads on has time anew.
     pub(super) fn looked(&mut self, unread: u32, now: Instant) {
-        let Stage::Delivered(latest) = self.stage else { return };
+        let InputState::Delivered(latest) = self.stage else { return };
         if std::mem::replace(&mut self.unread, unread) > unread {
-            self.stage = Stage::Delivered(now + TIME);
+            self.stage = InputState::Delivered(now + TIME);
         }
         match self.read_since {
             _ if unread > 0 => (self.look_at, self.read_since) = (Some(now + LOOK_GAP), None),
             None => (self.look_at, self.read_since) = (Some(now + GRACE), Some(now)),
             // Bytes may have been on their way through the kernel at the first look.
-            Some(since) if since + GRACE <= now => self.stage = Stage::Delivered(latest.min(now)),
+            Some(since) if since + GRACE <= now => self.stage = InputState::Delivered(latest.min(now)),
             Some(_) => {}
         }
     }
