@@ -21,10 +21,12 @@ mod gather;
 mod hand_over;
 mod input;
 mod scratch;
+mod size;
 
 use gather::How;
 use input::Input;
 pub use scratch::{Pace, Scratch};
+use size::Resize;
 
 /// The most bytes one turn moves each way.
 pub(super) const TURN: usize = 64 * 1024;
@@ -38,10 +40,6 @@ const READS: usize = 64;
 /// 64 KiB and the line discipline's 4 KiB, rounded up. More than this behind the
 /// end comes from a background job.
 const LAST_OUTPUT: usize = 128 * 1024;
-/// The least time between two window sizes that are passed on: of a burst only the first and the last count.
-const SIZE_GAP: Duration = Duration::from_millis(20);
-/// How long input waits at most for the terminal to have a size that came before it.
-const SIZE_WAIT: Duration = Duration::from_millis(50);
 /// How long behind a control character like ^C a flush may come.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 /// How long an urgent byte is waited for when the last output is read.
@@ -66,12 +64,7 @@ pub(super) struct Live<T> {
     to_terminal: Queue,
     window: window::Decoder,
     newlines: Newlines,
-    /// The window's size, which is to be passed on.
-    size: Option<WindowSize>,
-    /// When a size was passed on last.
-    size_sent: Option<Instant>,
-    /// Until then at the latest input waits for the terminal to have its size: what is typed after it comes after it.
-    resizing: Option<Instant>,
+    size: Resize,
     pacer: Pacer,
     /// Since when somebody is logged in.
     logged_in: Option<Instant>,
@@ -134,9 +127,7 @@ impl<T: Terminal> Live<T> {
             to_terminal: Queue::default(),
             window: window::Decoder::default(),
             newlines: Newlines::at_prompts(),
-            size: None,
-            size_sent: None,
-            resizing: None,
+            size: Resize::default(),
             pacer,
             logged_in: None,
             flow_control_known: true,
@@ -175,17 +166,12 @@ impl<T: Terminal> Live<T> {
 
     /// A window size to be passed on now.
     pub(super) fn take_size(&mut self, now: Instant) -> Option<WindowSize> {
-        if self.size_due()? > now {
-            return None;
-        }
-        self.size_sent = Some(now);
-        self.resizing = Some(now + SIZE_WAIT);
-        self.size.take()
+        self.size.take(self.input.is_flowing(), now)
     }
 
     /// The terminal has the size that was passed on last.
     pub(super) fn resized(&mut self) {
-        self.resizing = None;
+        self.size.done();
     }
 
     /// Whether the session process is to be asked if something of the client's is unread.
@@ -198,25 +184,12 @@ impl<T: Terminal> Live<T> {
         self.input.looked(unread, now);
     }
 
-    /// Whether input has to wait for a size that came before it.
-    fn is_resizing(&self) -> bool {
-        self.size.is_some() || self.resizing.is_some()
-    }
-
     pub(super) fn put_back_size(&mut self, size: WindowSize, now: Instant) -> Instant {
-        self.size.get_or_insert(size);
-        now + SIZE_GAP
+        self.size.put_back(size, now)
     }
 
     pub(super) fn last_size(&mut self) -> Option<WindowSize> {
-        self.size.take()
-    }
-
-    /// When a window size is to be passed on: at once, unless another one was a moment ago.
-    fn size_due(&self) -> Option<Instant> {
-        self.size?;
-        let at_once = !self.input.is_flowing() || self.size_sent.is_none();
-        self.size_sent.filter(|_| !at_once).map_or(Some(self.last_activity), |sent| Some(sent + SIZE_GAP))
+        self.size.take_unsent()
     }
 
     /// Does what can be done now, within bounds.
@@ -300,9 +273,18 @@ impl<T: Terminal> Live<T> {
         let output = if let Output::Read(latest) = self.output { Some(latest) } else { None };
         let idle = (flowing && !self.idle.is_zero()).then(|| self.last_activity + self.idle);
         let held = self.window.hold_deadline().filter(|_| self.to_terminal.is_empty());
-        let resizing = self.resizing.filter(|_| !self.to_terminal.is_empty());
+        let resizing = self.size.until().filter(|_| !self.to_terminal.is_empty());
         let padding = self.nothing_follows(client);
-        let all = [self.urgent_again, input, output, idle, held, self.size_due(), resizing, padding];
+        let all = [
+            self.urgent_again,
+            input,
+            output,
+            idle,
+            held,
+            self.size.due(self.input.is_flowing()),
+            resizing,
+            padding,
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -312,7 +294,7 @@ impl<T: Terminal> Live<T> {
         scratch: &mut Scratch,
         now: Instant,
     ) -> io::Result<()> {
-        self.resizing.take_if(|until| *until <= now);
+        self.size.expire(now);
         self.flush_to_terminal(now);
         // A client that has gone while its input stands still must not stay for ever.
         if client.hung_up {
@@ -350,13 +332,13 @@ impl<T: Terminal> Live<T> {
 
     fn decode(&mut self, input: &[u8], output: &mut Vec<u8>, now: Instant) {
         if let Some(size) = self.window.decode(input, now, output) {
-            self.size = Some(size);
+            self.size.came(size, now);
             self.pacer.window_size_came();
         }
     }
 
     fn write_or_keep(&mut self, mut bytes: &[u8], now: Instant) {
-        while self.to_terminal.is_empty() && self.writable && !self.is_resizing() && !bytes.is_empty() {
+        while self.to_terminal.is_empty() && self.writable && !self.size.holds_input() && !bytes.is_empty() {
             bytes = &bytes[self.write_terminal(bytes, now)..];
         }
         if !bytes.is_empty() {
@@ -365,7 +347,7 @@ impl<T: Terminal> Live<T> {
     }
 
     fn flush_to_terminal(&mut self, now: Instant) {
-        while self.writable && !self.is_resizing() && !self.to_terminal.is_empty() {
+        while self.writable && !self.size.holds_input() && !self.to_terminal.is_empty() {
             let queue = std::mem::take(&mut self.to_terminal);
             let written = self.write_terminal(queue.front(), now);
             self.to_terminal = queue;
